@@ -1,0 +1,41 @@
+# Everything runs from .venv, which every target sets up by itself from the locked, hashed requirements.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+COMPILE := uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes --upgrade --quiet \
+           --no-emit-index-url --no-emit-find-links --no-annotate --no-header
+
+.PHONY: help demo dev test lint lock clean
+.DEFAULT_GOAL := help
+
+help:  ## lists the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(READY)  ## the whole story on a temporary sandbox, ending in the reconciliation table
+	$(BIN)/ccs-dacs demo
+
+dev: $(READY)  ## sandbox, inbox, Dagster UI and daemon with the sensors on
+	$(BIN)/ccs-dacs dev
+
+test: $(READY)  ## the default test suite
+	$(BIN)/pytest -n auto
+
+lint: $(READY)  ## style, types, definitions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" DG_CLI_CONFIG= $(BIN)/dg check defs
+
+lock:  ## compiles requirements/*.txt anew (needs uv)
+	$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) pyproject.toml requirements/dev.in -o requirements/dev.txt
+
+clean:  ## removes what the targets made, but for data
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

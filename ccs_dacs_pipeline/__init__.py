@@ -1,0 +1,1 @@
+"""Synchronizes Oracle Utilities Customer Cloud Service (CCS) with Digital Asset Cloud Service (DACS)."""
