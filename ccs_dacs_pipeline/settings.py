@@ -1,0 +1,207 @@
+"""Every setting of a site, typed, documented, in one place.
+
+Values come from the environment (prefix ``CCS_DACS_``), a ``.env`` file and files in a secrets directory, in this
+order (interface.md, Settings). Loading never touches network or database. A value that is wrong is refused at once; one
+that is merely missing is refused by the work that needs it, so that the Dagster code location always loads.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "CCS_DACS_"
+GIB = 1024**3
+# Read by the tests and by this module itself, not settings of a site.
+_OTHER_NAMES = ("TEST_POSTGRES_URL", "SECRETS_DIR", "ENV_FILE", "ORACLE_RECORDS")
+
+
+class SettingsError(Exception):
+    """A setting is wrong or missing. The message names it and says what to do; it never holds a value."""
+
+
+def variable(name: str) -> str:
+    """Returns the environment variable of the setting ``name``."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _split_numbers(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    return {code.strip(): number.strip() for code, _, number in pairs}
+
+
+CommaList = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
+CodeNumbers = Annotated[dict[str, Annotated[int, Field(ge=1)]], NoDecode, BeforeValidator(_split_numbers)]
+
+
+class Settings(BaseSettings):
+    """The settings of one site. Field names are the variables of interface.md without the prefix, in lower case."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    ccs_base_url: str | None = Field(None, description="origin and context path of CCS, before `/rest/apis`")
+    ccs_auth: Literal["basic", "oauth", "none"] = Field(
+        "basic", description="`basic`, `oauth` (client credentials) or `none` (loopback only)"
+    )
+    ccs_username: str | None = Field(None, description="user of Basic authentication")
+    ccs_password: SecretStr | None = Field(None, description="password of Basic authentication")
+    ccs_token_url: str | None = Field(None, description="token endpoint of OAuth")
+    ccs_client_id: str | None = Field(None, description="client id of OAuth")
+    ccs_client_secret: SecretStr | None = Field(None, description="client secret of OAuth")
+    ccs_scope: str | None = Field(None, description="scope of OAuth")
+    ccs_credentials_in_form: bool = Field(False, description="OAuth credentials in the form, not in a Basic header")
+    ccs_ca_file: Path | None = Field(None, description="additional certificate authority (PEM)")
+    ccs_language: str = Field("en", description="`Accept-Language` of every call")
+    ccs_page_size: int = Field(2000, ge=1, le=10_000, description="entities per page")
+    ccs_concurrency: int = Field(4, ge=1, le=64, description="pages under way at once")
+    ccs_call_seconds: float = Field(60, gt=0, le=600, description="total time of one call, seconds")
+    ccs_search_root: str = Field("/rest/apis/cm/dacs", description="path before `/persons/search` and the like")
+
+    data_dir: Path = Field(Path("data"), description="where the embedded defaults live (ledger, frames, folders)")
+    extract_url: str = Field("", description="extract folder (default: `DATA_DIR/extract`)")
+    upload_url: str = Field("", description="DACS's upload folder (default: `DATA_DIR/upload`)")
+    frames_url: str = Field("", description="frames between assets (default: `DATA_DIR/frames`)")
+    ledger_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL (default: SQLite in `DATA_DIR`)")
+    lease_seconds: float = Field(60, ge=1, le=3600, description="term of a lease in the ledger, seconds")
+
+    layout_profile: str = Field("assumed-tail", description="`core`, `assumed-tail`, or a path to a site's own")
+    datetime_format: Literal["ouaf", "xsd"] | None = Field(None, description="over the profile's date-time format")
+    base_time_zone: str = Field("UTC", description="the CCS environment's base time zone")
+    file_name_template: str = Field("{batchCode}_{batchNumber}_{rerunNumber}.csv", description="extract file names")
+    first_batch_numbers: CodeNumbers = Field({}, description="first batch numbers, `C1-DCTIL=100,...`")
+    max_file_bytes: ByteSize = Field(ByteSize(512 * 1024**2), ge=1024, lt=GIB, description="split size of a file")
+    manifest: Literal["on", "off"] = Field("on", description="publish a manifest after the files")
+
+    acknowledgements: Literal["expected", "none"] = Field("expected", description="whether DACS answers")
+    ack_timeout: timedelta = Field(timedelta(days=2), description="ISO 8601 duration until an answer is overdue")
+    ack_max_bytes: ByteSize = Field(ByteSize(8 * 1024**2), ge=1024, description="largest body the inbox takes")
+    ack_auth: Literal["basic", "bearer"] | None = Field(None, description="what callers of the inbox present")
+    ack_username: str | None = Field(None, description="user of the inbox")
+    ack_password: SecretStr | None = Field(None, description="password of the inbox")
+    ack_token: SecretStr | None = Field(None, description="bearer token of the inbox")
+    message_category: int = Field(11508, ge=1, description="message category of our own errors in CCS")
+    message_number: int = Field(17055, ge=1, description="message number of our own errors in CCS")
+
+    sensors: Literal["on", "off"] = Field("off", description="`on`: the sensors run without being turned on in the UI")
+    delta_max_requests: int = Field(5000, ge=1, description="requests per delta batch")
+    breaker_share: float = Field(0.05, ge=0, le=1, description="share of bad records that stops a batch")
+    eligible_person_types: CommaList = Field(frozenset(), description="eligible person types, empty = all")
+    eligible_sp_types: CommaList = Field(frozenset(), description="eligible service point types, empty = all")
+    eligible_sa_types: CommaList = Field(frozenset(), description="eligible agreement types, empty = all")
+    eligible_sa_statuses: CommaList = Field(frozenset(), description="eligible agreement statuses, empty = all")
+    eligible_divisions: CommaList = Field(frozenset(), description="eligible divisions, empty = all")
+    low_id: str = Field("0000000000", pattern=r"^\d{10}$", description="lowest id of the snapshot")
+    high_id: str = Field("9999999999", pattern=r"^\d{10}$", description="highest id of the snapshot")
+
+    foreign_file_patterns: CommaList = Field(frozenset(), description="foreign files to move (not built yet)")
+    foreign_quiet_seconds: float = Field(30, ge=0, description="how long a foreign file stands still")
+    sent_prefix: str = Field("", description="prefix of delivered sources (not built yet; empty = remove)")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Orders the sources: arguments, environment, `.env`, secret files."""
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
+
+    @field_validator("base_time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("is no IANA time zone; write one such as America/Los_Angeles")
+        return value
+
+    @field_validator("foreign_file_patterns", "sent_prefix")
+    @classmethod
+    def _not_built(cls, value: frozenset[str] | str) -> frozenset[str] | str:
+        if value:
+            raise ValueError("needs a part that is not built yet; leave it empty")
+        return value
+
+    @model_validator(mode="after")
+    def _ordered_range(self) -> Settings:
+        if self.low_id > self.high_id:
+            raise ValueError(f"{variable('low_id')} is above {variable('high_id')}; swap them")
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The base time zone."""
+        return ZoneInfo(self.base_time_zone)
+
+    @property
+    def data_path(self) -> Path:
+        """The data folder, absolute."""
+        return self.data_dir.expanduser().absolute()
+
+    def folder(self, name: Literal["extract", "upload", "frames"]) -> str:
+        """Returns the URL or path of a folder, with its default under the data folder."""
+        configured: str = getattr(self, f"{name}_url")
+        return configured or str(self.data_path / name)
+
+    @property
+    def ledger(self) -> str:
+        """The SQLAlchemy URL of the ledger. Holds a password where the site's does: never print it."""
+        return self.ledger_url.get_secret_value() or f"sqlite:///{self.data_path / 'ledger.sqlite'}"
+
+    def required(self, name: str, *, why: str) -> str:
+        """Returns a setting that some work cannot do without.
+
+        Raises:
+            SettingsError: when it is not set; names the variable and what needs it.
+        """
+        value = getattr(self, name)
+        if value is None or value == "":
+            raise SettingsError(f"{variable(name)} is not set, and {why} needs it: set it in the environment or .env.")
+        return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def load_settings(**values: object) -> Settings:
+    """Loads the settings; arguments win over the environment.
+
+    Raises:
+        SettingsError: names each wrong setting and the reason, without its value.
+    """
+    _refuse_unknown_variables()
+    try:
+        return Settings(
+            _secrets_dir=os.environ.get(variable("secrets_dir")),
+            _env_file=os.environ.get(variable("env_file"), ".env") or None,
+            **values,  # type: ignore[arg-type]
+        )
+    except ValidationError as error:
+        lines = [
+            f"{variable(str(found['loc'][0])) if found['loc'] else 'settings'}: {found['msg']}"
+            for found in error.errors(include_input=False, include_url=False)
+        ]
+        raise SettingsError("; ".join(lines)) from None
+
+
+def _refuse_unknown_variables() -> None:
+    """A misspelt variable would silently leave a default in force."""
+    known = {variable(name) for name in (*Settings.model_fields, *_OTHER_NAMES)}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "see the table of settings in README.md."
+            raise SettingsError(f"{name} is no setting: {hint}")
