@@ -1,0 +1,24 @@
+"""The entities that are synchronized: what they are on both sides, and how one becomes the other.
+
+Knows nothing of Dagster, HTTP, files or the ledger.
+"""
+
+from ccs_dacs_pipeline.entities.mapping import Mapped, map_records
+from ccs_dacs_pipeline.entities.model import Eligibility, Entity, MappingContext
+from ccs_dacs_pipeline.entities.profile import Column, EntityLayout, LayoutError, LayoutProfile, load_profile
+from ccs_dacs_pipeline.entities.registry import ENTITIES, entity_named
+
+__all__ = [
+    "ENTITIES",
+    "Column",
+    "Eligibility",
+    "Entity",
+    "EntityLayout",
+    "LayoutError",
+    "LayoutProfile",
+    "Mapped",
+    "MappingContext",
+    "entity_named",
+    "load_profile",
+    "map_records",
+]
