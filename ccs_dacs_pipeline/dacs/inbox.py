@@ -1,0 +1,181 @@
+"""The acknowledgement inbox: `POST /acknowledgements`, `GET /health` (sync-lifecycle.md, Acknowledgements).
+
+Every acknowledgement is stored durably before it is answered; taking it to CCS is apart from that.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from ccs_dacs_pipeline.ccs import Answer
+from ccs_dacs_pipeline.ledger import Ledger, LedgerError
+from ccs_dacs_pipeline.ledger.acknowledgements import Acknowledgement, Stored, store
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+_REASONS = 3
+_TEXT = 80
+
+
+@dataclass(frozen=True)
+class BasicCaller:
+    """What a caller presents with Basic authentication."""
+
+    username: str
+    password: str
+
+    def presented_by(self, scheme: str, value: str) -> bool:
+        """Says whether an Authorization header has it, in constant time."""
+        try:
+            given = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        right = f"{self.username}:{self.password}".encode()
+        return scheme == "basic" and hmac.compare_digest(given, right)
+
+
+@dataclass(frozen=True)
+class BearerCaller:
+    """What a caller presents with a bearer token."""
+
+    token: str
+
+    def presented_by(self, scheme: str, value: str) -> bool:
+        """Says whether an Authorization header has it, in constant time."""
+        return scheme == "bearer" and hmac.compare_digest(value.encode(), self.token.encode())
+
+
+Caller: TypeAlias = BasicCaller | BearerCaller
+
+
+class _Item(BaseModel):
+    """The members that the inbox itself needs; the rest goes to CCS as `Answer` reads it."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    syncRequestId: Annotated[str, StringConstraints(strip_whitespace=True, pattern="^[!-~]{1,14}$")]  # noqa: N815
+    hasError: Annotated[bool, Field(strict=True)]  # noqa: N815 - the contract's name
+
+
+class TooLargeError(Exception):
+    """A body is over ACK_MAX_BYTES."""
+
+
+def inbox(ledger: Ledger, caller: Caller, *, max_bytes: int) -> Starlette:
+    """Returns the inbox as an ASGI application.
+
+    Args:
+        ledger: where acknowledgements are stored.
+        caller: what callers must present.
+        max_bytes: largest body it takes.
+    """
+
+    async def acknowledge(request: Request) -> JSONResponse:
+        if not _is_caller(request, caller):
+            return JSONResponse(
+                {"reason": "present the credential of CCS_DACS_ACK_AUTH"},
+                status_code=401,
+                headers={"WWW-Authenticate": "Basic" if isinstance(caller, BasicCaller) else "Bearer"},
+            )
+        try:
+            body = await _body(request, max_bytes)
+        except TooLargeError:
+            return JSONResponse({"reason": f"the body is over {max_bytes} bytes; post fewer at once"}, status_code=413)
+        return await run_in_threadpool(_take, ledger, body)
+
+    async def health(_: Request) -> JSONResponse:
+        return await run_in_threadpool(_health, ledger)
+
+    return Starlette(
+        routes=[
+            Route("/acknowledgements", acknowledge, methods=["POST"]),
+            Route("/health", health, methods=["GET"]),
+        ]
+    )
+
+
+def _is_caller(request: Request, caller: Caller) -> bool:
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    return caller.presented_by(scheme.lower(), value.strip())
+
+
+async def _body(request: Request, max_bytes: int) -> bytes:
+    """Reads the body; stops at the limit, whatever the Content-Length says."""
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise TooLargeError
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise TooLargeError
+    return bytes(body)
+
+
+def _take(ledger: Ledger, body: bytes) -> JSONResponse:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return JSONResponse({"reason": "the body is not JSON"}, status_code=400)
+    items = document if isinstance(document, list) else [document]
+    good, refused = sort_items(items)
+    try:
+        with ledger.write() as db:
+            stored = store(db, good)
+    except LedgerError:
+        return JSONResponse({"reason": "cannot be stored now; post the same again later"}, status_code=503)
+    return JSONResponse(_answer(stored, refused), status_code=422 if items and not good else 200)
+
+
+def _answer(stored: Stored, refused: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "accepted": stored.accepted,
+        "duplicates": stored.duplicates,
+        "parked": stored.parked,
+        "refused": refused,
+    }
+
+
+def sort_items(items: list[Any]) -> tuple[list[Acknowledgement], list[dict[str, Any]]]:
+    """Parts acceptable acknowledgements from those that are refused, with index and reason."""
+    good: list[Acknowledgement] = []
+    refused: list[dict[str, Any]] = []
+    for index, item in enumerate(items):
+        try:
+            head = _Item.model_validate(item)
+            answer = Answer.from_json(item)
+        except ValidationError as error:
+            refused.append({"index": index, "reason": _reason(error)})
+            continue
+        good.append(Acknowledgement(head.syncRequestId, head.hasError, answer.to_json()))
+    return good, refused
+
+
+def _reason(error: ValidationError) -> str:
+    """Says what is wrong with an item, never with its values."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    parts = [
+        f"{'.'.join(str(step) for step in one['loc']) or 'item'}: {one['msg']}"[:_TEXT] for one in found[:_REASONS]
+    ]
+    return "; ".join(parts)
+
+
+def _health(ledger: Ledger) -> JSONResponse:
+    try:
+        with ledger.write():
+            pass
+    except LedgerError:
+        return JSONResponse({"status": "the ledger's database does not answer"}, status_code=503)
+    return JSONResponse({"status": "ok"})

@@ -1,0 +1,31 @@
+"""The extract and the upload folder behind one small interface, and publishing from one to the other."""
+
+from ccs_dacs_pipeline.folders.folder import (
+    FileExists,
+    FileMissing,
+    Folder,
+    FolderDenied,
+    FolderError,
+    FolderFull,
+    TemporaryFile,
+)
+from ccs_dacs_pipeline.folders.local import LocalFolder
+from ccs_dacs_pipeline.folders.publish import Published, SourceDiffers, SourceMissing, TargetDiffers, publish
+from ccs_dacs_pipeline.folders.url import open_folder
+
+__all__ = [
+    "FileExists",
+    "FileMissing",
+    "Folder",
+    "FolderDenied",
+    "FolderError",
+    "FolderFull",
+    "LocalFolder",
+    "Published",
+    "SourceDiffers",
+    "SourceMissing",
+    "TargetDiffers",
+    "TemporaryFile",
+    "open_folder",
+    "publish",
+]

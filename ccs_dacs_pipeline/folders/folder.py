@@ -1,0 +1,113 @@
+"""What a folder can do, wherever it is, and the errors it raises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TypeAlias
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from types import TracebackType
+
+Data: TypeAlias = bytes | memoryview
+
+
+class FolderError(Exception):
+    """A folder cannot do what was asked. The message names folder, file and way out, and holds no secret."""
+
+
+class FileExists(FolderError):
+    """A file of that name is there already and must not be replaced."""
+
+
+class FileMissing(FolderError):
+    """A file that should be read is not there."""
+
+
+class FolderFull(FolderError):
+    """No room is left for the file; nothing of it is visible."""
+
+
+class FolderDenied(FolderError):
+    """The process may not read or write there."""
+
+
+class TemporaryFile(Protocol):
+    """A file on its way into a folder, invisible until `commit`; leaving the context without it discards the file."""
+
+    @property
+    def bytes(self) -> int:
+        """Number of bytes written so far."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes written so far, 64 lower-case hexadecimal digits."""
+        ...
+
+    def write(self, data: Data) -> None:
+        """Appends `data`.
+
+        Raises:
+            FolderFull: no room is left.
+            FolderError: it cannot be written for another reason.
+        """
+        ...
+
+    def commit(self, name: str, *, replace: bool) -> None:
+        """Makes the bytes durable, then visible as `name`, whole and at once.
+
+        Raises:
+            FileExists: `name` is there and `replace` is false; it is left as it was.
+            FolderError: it cannot be stored; nothing partial is visible.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Folder(Protocol):
+    """A flat set of named files: the extract or the upload folder (sync-lifecycle.md, Files).
+
+    Names that begin with `.` are temporary files; they are never listed and cannot be asked for.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where the folder is, for messages and metadata, without credentials."""
+        ...
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Returns the names of the visible files that match the glob `pattern` (case counts), in ascending order."""
+        ...
+
+    def size(self, name: str) -> int | None:
+        """Returns the file's size in bytes, None when it is absent."""
+        ...
+
+    def sha256(self, name: str) -> str | None:
+        """Returns the SHA-256 of the file's bytes, read as a stream, None when it is absent."""
+        ...
+
+    def open(self, name: str) -> BinaryIO:
+        """Opens the file for reading.
+
+        Raises:
+            FileMissing: it is absent.
+        """
+        ...
+
+    def create(self) -> TemporaryFile:
+        """Begins a new file, to be used as a context manager."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Removes the file; an absent one is fine."""
+        ...
+
+    def sweep(self, older_than: timedelta) -> int:
+        """Removes the temporary files that killed writers left, untouched for `older_than`; returns how many."""
+        ...

@@ -1,0 +1,266 @@
+"""A folder of the local machine, or of a network share that is mounted there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import time
+import uuid
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from ccs_dacs_pipeline.folders.folder import FileExists, FileMissing, FolderDenied, FolderError, FolderFull
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+    from pathlib import Path
+    from types import TracebackType
+
+    from ccs_dacs_pipeline.folders.folder import Data
+
+# Our own mark, so that a sweep never takes another program's hidden file.
+_TEMPORARY_PREFIX = ".ccs-dacs-"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+# Other file system, no hard links there, not allowed for another owner's file, or too many already.
+_CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+
+
+@contextmanager
+def folder_errors(where: str) -> Iterator[None]:
+    """Turns the operating system's errors at `where` (a folder, or a file in it) into those of this room."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        if error.errno in _FULL:
+            raise FolderFull(f"{where}: {reason}. Nothing partial is visible; make room there and repeat.") from error
+        if error.errno in _DENIED:
+            message = f"{where}: {reason}. Let the user of this process read and write there, then repeat."
+            raise FolderDenied(message) from error
+        if error.errno == errno.EEXIST:
+            raise FileExists(
+                f"{where}: there already and not replaced. Compare the two; remove the wrong one."
+            ) from error
+        if error.errno == errno.ENOENT:
+            raise FileMissing(f"{where}: not there. Look whether it was moved or removed.") from error
+        raise FolderError(f"{where}: {reason}. Look after the folder, then repeat.") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names in the folder `path` durable: those put there, renamed and removed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems refuse it because every change of a name is durable there at once.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Makes the folder and those above it, durably; one that is there is fine."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+class LocalFolder:
+    """A local folder. An absent one reads as empty, and is made when the first file is created.
+
+    Raises, from every method: `FolderError` or one of its kinds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @property
+    def url(self) -> str:
+        """The folder as a `file://` URL."""
+        return self.path.as_uri()
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Returns the visible files' names that match the glob `pattern`, ascending; folders are left out."""
+        with folder_errors(str(self.path)), suppress(FileNotFoundError), os.scandir(self.path) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".") and fnmatchcase(entry.name, pattern) and entry.is_file()
+            )
+        return []
+
+    def size(self, name: str) -> int | None:
+        """Returns the file's size in bytes, None when it is absent."""
+        path = self.path_of(name)
+        with folder_errors(str(path)), suppress(FileNotFoundError):
+            return path.stat().st_size
+        return None
+
+    def sha256(self, name: str) -> str | None:
+        """Returns the SHA-256 of the file's bytes, None when it is absent."""
+        path = self.path_of(name)
+        with folder_errors(str(path)), suppress(FileNotFoundError):
+            return _sha256(path)
+        return None
+
+    def open(self, name: str) -> BinaryIO:
+        """Opens the file for reading; raises `FileMissing` when it is absent."""
+        path = self.path_of(name)
+        with folder_errors(str(path)):
+            return path.open("rb")
+
+    def create(self) -> LocalTemporaryFile:
+        """Begins a new file beside its later place."""
+        with folder_errors(str(self.path)):
+            make_folder(self.path)
+            return LocalTemporaryFile(self, self._temporary())
+
+    def link(self, source: Path) -> LinkedTemporaryFile | None:
+        """Begins a new file as a hard link to `source`, None where the file systems do not allow one.
+
+        Raises:
+            FileMissing: `source` is absent.
+        """
+        with folder_errors(str(self.path)):
+            make_folder(self.path)
+        temporary = self._temporary()
+        with folder_errors(f"{self.path}, link to {source}"):
+            try:
+                # Resolved, or a symbolic link would be linked itself and could change its target later.
+                os.link(source.resolve(), temporary)
+            except OSError as error:
+                if error.errno in _CANNOT_LINK:
+                    return None
+                raise
+        return LinkedTemporaryFile(self, temporary)
+
+    def remove(self, name: str) -> None:
+        """Removes the file; an absent one is fine."""
+        path = self.path_of(name)
+        with folder_errors(str(path)):
+            path.unlink(missing_ok=True)
+
+    def sweep(self, older_than: timedelta) -> int:
+        """Removes this program's temporary files that nobody touched for `older_than`; returns how many."""
+        limit = time.time() - older_than.total_seconds()
+        swept = 0
+        with folder_errors(str(self.path)):
+            for path in self.path.glob(f"{_TEMPORARY_PREFIX}*"):
+                # Of the two times the one that a hard link moves too: a link keeps the source's modification time.
+                with suppress(FileNotFoundError):
+                    if path.stat().st_ctime <= limit:
+                        path.unlink()
+                        swept += 1
+        return swept
+
+    def place(self, temporary: Path, name: str, *, replace: bool) -> None:
+        """Gives the durable file `temporary` its final `name`; raises `FileExists` rather than overwrite."""
+        final = self.path_of(name)
+        with folder_errors(str(final)):
+            if replace:
+                temporary.replace(final)
+            else:
+                # A rename overwrites silently; a second link under the final name never does.
+                os.link(temporary, final)
+                temporary.unlink()
+            sync_folder(self.path)
+
+    def path_of(self, name: str) -> Path:
+        """Returns the path of the visible file `name`, there or not."""
+        if not name or name.startswith(".") or "/" in name or "\0" in name:
+            raise FolderError(
+                f"{self.path}: {name!r} is no file name of a folder. Give a name without '/' or leading '.'."
+            )
+        return self.path / name
+
+    def _temporary(self) -> Path:
+        return self.path / f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+
+
+class LocalTemporaryFile:
+    """A file that is being written, in the folder it is meant for."""
+
+    def __init__(self, folder: LocalFolder, path: Path) -> None:
+        self._folder = folder
+        self._path = path
+        # The process's umask decides who may read it, as for any file: the consumer is mostly another user.
+        self._file = path.open("xb")
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+
+    @property
+    def bytes(self) -> int:
+        """Number of bytes written so far."""
+        return self._bytes
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes written so far."""
+        return self._digest.hexdigest()
+
+    def write(self, data: Data) -> None:
+        """Appends `data`."""
+        with folder_errors(str(self._folder.path)):
+            self._file.write(data)
+        self._digest.update(data)
+        self._bytes += len(data)
+
+    def commit(self, name: str, *, replace: bool) -> None:
+        """Makes the bytes durable, then visible as `name`."""
+        with folder_errors(str(self._folder.path)):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        self._folder.place(self._path, name, replace=replace)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # On a full disk closing fails once more, in the flush; the file goes all the same.
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._path.unlink()
+
+
+class LinkedTemporaryFile:
+    """A file that is a hard link to a finished one: pinned, so that what is hashed is what becomes visible."""
+
+    def __init__(self, folder: LocalFolder, path: Path) -> None:
+        self._folder = folder
+        self._path = path
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file's bytes, read anew."""
+        with folder_errors(str(self._path)):
+            return _sha256(self._path)
+
+    def commit(self, name: str, *, replace: bool) -> None:
+        """Makes the bytes durable, then visible as `name`."""
+        with folder_errors(str(self._path)), self._path.open("rb") as file:
+            os.fsync(file.fileno())
+        self._folder.place(self._path, name, replace=replace)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            self._path.unlink()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

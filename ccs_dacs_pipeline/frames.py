@@ -1,0 +1,189 @@
+"""Frames between assets: Parquet files, one folder per batch and asset, one file per chunk.
+
+A chunk is what the asset that wrote it had in memory at once; memory is bounded by chunks, never by the number of
+records.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import re
+import shutil
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ccs_dacs_pipeline.folders import FolderError, LocalFolder
+from ccs_dacs_pipeline.folders.local import folder_errors, make_folder, sync_folder
+from ccs_dacs_pipeline.folders.url import local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+SETTING = "FRAMES_URL"
+# Batch keys as partitions have them; assets as Dagster prints their keys, "ccs/person".
+_BATCH = re.compile(r"[A-Za-z0-9_-]+")
+_ASSET = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+
+
+class FramesMissing(LookupError):
+    """Frames that should be read are not stored."""
+
+
+@dataclass(frozen=True)
+class StoredFrames:
+    """The frames of one asset and batch.
+
+    Attributes:
+        rows: records in all chunks.
+        bytes: size of all Parquet files.
+        sha256: over the hexadecimal SHA-256 of each Parquet file, in order.
+        chunks: number of chunks.
+    """
+
+    rows: int
+    bytes: int
+    sha256: str
+    chunks: int
+
+
+class FrameStore:
+    """Frames by batch key and asset.
+
+    A write is seen as a whole or not at all. Attempts may run side by side: each writes into a folder of its own, and
+    the last to end stands. A process killed in the instant between taking an earlier result away and putting the new
+    one in its place leaves none: the asset is then materialized again.
+
+    Raises, from every method: `FolderError` or one of its kinds, such as `FolderFull`.
+    """
+
+    def __init__(self, url_or_path: str) -> None:
+        """Names the store's folder, which is made when the first frames are written.
+
+        Raises:
+            FolderError: not a path or a `file://` URL.
+        """
+        self._root = local_path(url_or_path, setting=SETTING)
+
+    def write(self, batch: str, asset: str, chunks: Iterable[pl.DataFrame]) -> StoredFrames:
+        """Stores the chunks as they come, in place of what is stored for the asset and batch.
+
+        When anything fails, `chunks` included, what was stored before stays.
+
+        Args:
+            batch: key of the batch, `delta-18`.
+            asset: name of the asset, `ccs/person`.
+            chunks: frames of one schema. Without any, the schema is not kept: write one empty frame for that.
+        """
+        place = self._place(batch, asset)
+        staging = place.with_name(f".{place.name}-{uuid.uuid4().hex}")
+        try:
+            folder = LocalFolder(staging)
+            with folder_errors(str(staging)):
+                make_folder(staging)
+            for number, chunk in enumerate(chunks):
+                _write_chunk(folder, f"{number:05}.parquet", chunk)
+            with folder_errors(str(place)):
+                stored = _stored(staging)
+                _put(staging, place)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return stored
+
+    def stored(self, batch: str, asset: str) -> StoredFrames | None:
+        """Returns what is stored, counted and hashed anew from the files; None when nothing is."""
+        place = self._place(batch, asset)
+        with folder_errors(str(place)):
+            return _stored(place) if place.is_dir() else None
+
+    def read(self, batch: str, asset: str) -> Iterator[pl.DataFrame]:
+        """Returns the chunks one by one, as they were written.
+
+        Raises:
+            FramesMissing: nothing is stored.
+        """
+        return map(pl.read_parquet, self._files(batch, asset))
+
+    def scan(self, batch: str, asset: str) -> pl.LazyFrame:
+        """Returns all chunks as one lazy frame, without columns when no chunk was written.
+
+        Raises:
+            FramesMissing: nothing is stored.
+        """
+        files = self._files(batch, asset)
+        return pl.scan_parquet(files, glob=False) if files else pl.LazyFrame()
+
+    def delete(self, batch: str) -> None:
+        """Removes all frames of the batch; absent ones are fine."""
+        place = self._batch(batch)
+        with folder_errors(str(place)):
+            if place.is_dir():
+                shutil.rmtree(place)
+
+    def _batch(self, batch: str) -> Path:
+        if not _BATCH.fullmatch(batch):
+            raise ValueError(f"{batch!r} is no batch key. Use letters, digits, '_' and '-'.")
+        return self._root / batch
+
+    def _place(self, batch: str, asset: str) -> Path:
+        if not _ASSET.fullmatch(asset):
+            raise ValueError(f"{asset!r} is no asset name. Use letters, digits, '_' and '-', parted by '/'.")
+        # Flat, so that no asset's folder lies within another's; an asset name holds no dot itself.
+        return self._batch(batch) / asset.replace("/", ".")
+
+    def _files(self, batch: str, asset: str) -> list[Path]:
+        place = self._place(batch, asset)
+        with folder_errors(str(place)):
+            if not place.is_dir():
+                raise FramesMissing(f"{place}: no frames of {asset} for {batch}. Materialize {asset} for it first.")
+            return _chunk_files(place)
+
+
+def _chunk_files(place: Path) -> list[Path]:
+    return sorted(place.glob("*.parquet"), key=lambda file: int(file.stem))
+
+
+def _write_chunk(folder: LocalFolder, name: str, chunk: pl.DataFrame) -> None:
+    # Through memory: polars' own writer reports a full disk as a fault of the file's format.
+    buffer = io.BytesIO()
+    chunk.write_parquet(buffer, compression="zstd", compression_level=1)
+    with folder.create() as file:
+        file.write(buffer.getvalue())
+        file.commit(name, replace=False)
+
+
+def _stored(place: Path) -> StoredFrames:
+    files = _chunk_files(place)
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").hexdigest().encode())
+    try:
+        rows = int(pl.scan_parquet(files, glob=False).select(pl.len()).collect().item()) if files else 0
+    except pl.exceptions.PolarsError as error:
+        raise FolderError(f"{place}: a Parquet file is damaged. Materialize the asset again.") from error
+    return StoredFrames(rows, sum(file.stat().st_size for file in files), digest.hexdigest(), len(files))
+
+
+def _put(staging: Path, place: Path) -> None:
+    """Gives the folder `staging` the name of `place`, taking away what is there."""
+    earlier: list[Path] = []
+    while True:
+        try:
+            staging.rename(place)
+            break
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+        # A folder cannot be renamed over another; a second attempt may have done either step in between.
+        with suppress(FileNotFoundError):
+            earlier.append(place.rename(place.with_name(f".{place.name}-{uuid.uuid4().hex}")))
+    sync_folder(place.parent)
+    for folder in earlier:
+        shutil.rmtree(folder, ignore_errors=True)

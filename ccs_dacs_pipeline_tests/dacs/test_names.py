@@ -1,0 +1,94 @@
+"""File names (record-layouts.md, File names)."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccs_dacs_pipeline.dacs.names import FileNameError, FileNameTemplate, manifest_name
+
+DEFAULT = FileNameTemplate.parse("{batchCode}_{batchNumber}_{rerunNumber}.csv")
+
+
+@pytest.mark.parametrize(
+    ("thread", "part", "name"),
+    [
+        (None, None, "C1-DCTIL_0033_00.csv"),
+        (2, None, "C1-DCTIL_0033_00_T02.csv"),
+        (None, 1, "C1-DCTIL_0033_00_P001.csv"),
+        (2, 1, "C1-DCTIL_0033_00_T02_P001.csv"),
+        (100, 1000, "C1-DCTIL_0033_00_T100_P1000.csv"),
+    ],
+)
+def test_the_default_names(thread: int | None, part: int | None, name: str):
+    assert DEFAULT.name(batch_code="C1-DCTIL", batch_number=33, rerun=0, thread=thread, part=part) == name
+
+
+def test_numbers_grow_beyond_their_width():
+    assert DEFAULT.name(batch_code="C1-DCTEX", batch_number=12345, rerun=123) == "C1-DCTEX_12345_123.csv"
+
+
+def test_a_template_that_holds_thread_and_part_always_has_their_numbers():
+    template = FileNameTemplate.parse("{batchCode}.T{threadNumber}-{partNumber}.{batchNumber}.{rerunNumber}")
+    assert template.name(batch_code="C1-DSPIL", batch_number=1, rerun=0) == "C1-DSPIL.T01-001.0001.00"
+    assert template.name(batch_code="C1-DSPIL", batch_number=1, rerun=0, thread=2, part=3) == "C1-DSPIL.T02-003.0001.00"
+
+
+def test_without_an_extension_thread_and_part_stand_at_the_end():
+    template = FileNameTemplate.parse("{batchCode}.{batchNumber}.{rerunNumber}")
+    assert template.name(batch_code="C1-DSPIL", batch_number=1, rerun=0, part=2) == "C1-DSPIL.0001.00_P002"
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("", "does not begin"),
+        ("x_{batchCode}_{batchNumber}_{rerunNumber}.csv", "does not begin"),
+        (".{batchCode}_{batchNumber}_{rerunNumber}.csv", "does not begin"),
+        ("{batchNumber}_{batchCode}_{rerunNumber}.csv", "does not begin"),
+        ("{batchCode}_{rerunNumber}.csv", "lacks"),
+        ("{batchCode}_{batchNumber}.csv", "lacks"),
+        ("{batchCode}_{batchNumber}_{rerunNumber}_{date}.csv", "unknown placeholder"),
+        ("{batchCode}_{batchNumber:06}_{rerunNumber}.csv", "unknown placeholder"),
+        ("{batchCode}_{batchNumber}_{rerunNumber}_{}.csv", "unknown placeholder"),
+        ("{batchCode}_{batchNumber}_{batchNumber}_{rerunNumber}.csv", "twice"),
+        ("{batchCode}/{batchNumber}_{rerunNumber}.csv", "path separator"),
+        ("{batchCode}\\{batchNumber}_{rerunNumber}.csv", "path separator"),
+        ("{batchCode}_{batchNumber}_{rerunNumber}\n.csv", "control character"),
+        ("{batchCode}_{batchNumber}_{rerunNumber}}.csv", "stray brace"),
+        ("{batchCode}_{batchNumber}{rerunNumber}.csv", "nothing but digits"),
+        ("{batchCode}_{batchNumber}0{rerunNumber}.csv", "nothing but digits"),
+        ("{batchCode}_{batchNumber}_{rerunNumber}.csv.zip", "not built yet"),
+        ("{batchCode}_{batchNumber}_{rerunNumber}.ZIP", "not built yet"),
+    ],
+)
+def test_a_bad_template_is_refused_with_its_setting_and_the_reason(template: str, reason: str):
+    with pytest.raises(FileNameError, match=f"FILE_NAME_TEMPLATE.*{reason}"):
+        FileNameTemplate.parse(template)
+
+
+NUMBERS = st.tuples(
+    st.sampled_from(["C1-DCTIL", "C1-DCTEX", "C1-DSPIL", "C1-DSPEX", "C1-DMSIL", "C1-DMSEX"]),
+    st.integers(1, 200_000),
+    st.integers(0, 2_000),
+    st.none() | st.integers(1, 2_000),
+    st.none() | st.integers(1, 2_000),
+)
+
+
+@settings(deadline=None)
+@given(NUMBERS, NUMBERS)
+def test_different_numbers_give_different_names_that_begin_with_the_code(one: tuple, other: tuple):
+    first, second = (
+        DEFAULT.name(batch_code=code, batch_number=number, rerun=rerun, thread=thread, part=part)
+        for code, number, rerun, thread, part in (one, other)
+    )
+    assert first.startswith(one[0])
+    assert (first == second) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("batch", "rerun", "name"),
+    [("initial-7", 0, "MANIFEST_initial-7_00.json"), ("delta-18", 1, "MANIFEST_delta-18_01.json")],
+)
+def test_manifest_names(batch: str, rerun: int, name: str):
+    assert manifest_name(batch, rerun) == name

@@ -1,0 +1,122 @@
+"""What every folder does, whatever its kind (sync-lifecycle.md, Files)."""
+
+from datetime import timedelta
+
+import pytest
+
+from ccs_dacs_pipeline.folders import FileExists, FileMissing, Folder, FolderError
+from ccs_dacs_pipeline_tests.folders.files import content, put, sha256
+
+NOW = timedelta(0)
+
+
+def test_a_new_folder_is_empty(folder: Folder):
+    assert folder.names() == []
+    assert folder.sweep(NOW) == 0
+
+
+def test_a_stored_file_has_its_name_size_hash_and_content(folder: Folder):
+    data = b"line 1\nline 2\n" * 100_000
+    with folder.create() as file:
+        file.write(data[:70_001])
+        file.write(memoryview(data)[70_001:])
+        file.commit("C1-DCTIL_0033_00.csv", replace=False)
+    assert (file.bytes, file.sha256) == (len(data), sha256(data))
+    assert folder.names() == ["C1-DCTIL_0033_00.csv"]
+    assert folder.size("C1-DCTIL_0033_00.csv") == len(data)
+    assert folder.sha256("C1-DCTIL_0033_00.csv") == sha256(data)
+    assert content(folder, "C1-DCTIL_0033_00.csv") == data
+
+
+def test_an_empty_file_can_be_stored(folder: Folder):
+    put(folder, "empty", b"")
+    assert folder.size("empty") == 0
+
+
+def test_names_ascend_and_match_a_pattern_with_its_case(folder: Folder):
+    for name in ("C1-DSPIL_0001_00.csv", "C1-DCTIL_0002_00.csv", "C1-DCTIL_0001_00.csv", "c1-dctil.csv"):
+        put(folder, name, b"x")
+    assert folder.names("C1-DCT*") == ["C1-DCTIL_0001_00.csv", "C1-DCTIL_0002_00.csv"]
+    assert len(folder.names()) == 4
+
+
+def test_a_file_is_invisible_before_it_is_committed(folder: Folder):
+    with folder.create() as file:
+        file.write(b"half")
+        assert folder.names() == []
+        file.write(b" and half")
+        file.commit("whole", replace=False)
+        assert folder.names() == ["whole"]
+
+
+def test_a_file_that_is_not_committed_is_discarded(folder: Folder):
+    with folder.create() as file:
+        file.write(b"data")
+    assert folder.names() == []
+    assert folder.sweep(NOW) == 0
+
+
+def test_a_file_whose_writer_fails_is_discarded(folder: Folder):
+    with pytest.raises(ZeroDivisionError), folder.create() as file:
+        file.write(bytes(1 // 0))
+    assert folder.names() == []
+    assert folder.sweep(NOW) == 0
+
+
+def test_an_existing_file_is_never_overwritten(folder: Folder):
+    put(folder, "name", b"first")
+    with pytest.raises(FileExists, match="name"):
+        put(folder, "name", b"second")
+    assert content(folder, "name") == b"first"
+    assert folder.sweep(NOW) == 0
+
+
+def test_an_existing_file_is_replaced_on_demand(folder: Folder):
+    put(folder, "name", b"first")
+    put(folder, "name", b"second", replace=True)
+    assert content(folder, "name") == b"second"
+    assert folder.names() == ["name"]
+
+
+def test_a_reader_keeps_the_file_it_opened_while_it_is_replaced(folder: Folder):
+    put(folder, "name", b"first")
+    with folder.open("name") as stream:
+        put(folder, "name", b"second", replace=True)
+        assert stream.read() == b"first"
+
+
+def test_an_absent_file_has_neither_size_nor_hash_and_cannot_be_read(folder: Folder):
+    assert folder.size("absent") is None
+    assert folder.sha256("absent") is None
+    with pytest.raises(FileMissing, match="absent"):
+        folder.open("absent")
+
+
+def test_a_removed_file_is_gone_and_removing_it_again_is_fine(folder: Folder):
+    put(folder, "name", b"x")
+    folder.remove("name")
+    folder.remove("name")
+    assert folder.names() == []
+
+
+def test_a_sweep_takes_abandoned_temporary_files_only_once_they_are_old(folder: Folder):
+    put(folder, "name", b"x")
+    with folder.create() as file:
+        file.write(b"abandoned")
+        assert folder.sweep(timedelta(hours=1)) == 0
+        assert folder.sweep(NOW) == 1
+        with pytest.raises(FolderError):
+            file.commit("late", replace=False)
+    assert folder.names() == ["name"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../up", "/root", "nul\0"])
+def test_only_plain_visible_names_are_files_of_a_folder(folder: Folder, name: str):
+    with pytest.raises(FolderError, match="no file name"):
+        folder.size(name)
+    with pytest.raises(FolderError, match="no file name"):
+        put(folder, name, b"x")
+
+
+def test_the_url_names_the_folder(folder: Folder):
+    assert "://" in folder.url

@@ -1,0 +1,161 @@
+"""Publishing (sync-lifecycle.md, Files): whole, once, never over another file."""
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from ccs_dacs_pipeline.folders import (
+    FolderDenied,
+    LocalFolder,
+    Published,
+    SourceDiffers,
+    SourceMissing,
+    TargetDiffers,
+    publish,
+)
+from ccs_dacs_pipeline_tests.folders.files import content, public_directory, put, read_only, run_on_small_disk, sha256
+
+NAME = "C1-DCTIL_0033_00.csv"
+DATA = b"1\tF1IL\n" * 300_000
+LARGE = 8 * 1024 * 1024
+
+
+def test_a_file_is_published_and_its_source_stays(extract: LocalFolder, upload: LocalFolder):
+    recorded = put(extract, NAME, DATA)
+    assert publish(extract, NAME, upload, sha256=recorded) is Published.NEW
+    assert content(upload, NAME) == content(extract, NAME) == DATA
+    assert upload.sweep(timedelta(0)) == 0
+
+
+def test_a_published_file_is_recognised_even_when_its_source_is_gone(extract: LocalFolder, upload: LocalFolder):
+    recorded = put(extract, NAME, DATA)
+    publish(extract, NAME, upload, sha256=recorded)
+    assert publish(extract, NAME, upload, sha256=recorded) is Published.ALREADY
+    extract.remove(NAME)
+    assert publish(extract, NAME, upload, sha256=recorded) is Published.ALREADY
+
+
+def test_a_consumed_file_is_published_again(extract: LocalFolder, upload: LocalFolder):
+    recorded = put(extract, NAME, DATA)
+    publish(extract, NAME, upload, sha256=recorded)
+    upload.remove(NAME)
+    assert publish(extract, NAME, upload, sha256=recorded) is Published.NEW
+    assert content(extract, NAME) == DATA
+
+
+def test_other_content_in_the_target_is_an_error_and_is_left(extract: LocalFolder, upload: LocalFolder):
+    recorded = put(extract, NAME, DATA)
+    put(upload, NAME, b"another file")
+    with pytest.raises(TargetDiffers, match=rf"{upload.url}: {NAME}"):
+        publish(extract, NAME, upload, sha256=recorded)
+    assert content(upload, NAME) == b"another file"
+
+
+def test_a_source_that_is_in_neither_folder_is_an_error(extract: LocalFolder, upload: LocalFolder):
+    with pytest.raises(SourceMissing, match=NAME):
+        publish(extract, NAME, upload, sha256=sha256(DATA))
+    assert upload.names() == []
+
+
+def test_a_source_that_is_not_the_recorded_file_is_not_published(extract: LocalFolder, upload: LocalFolder):
+    put(extract, NAME, DATA + b"tampered")
+    with pytest.raises(SourceDiffers, match=NAME):
+        publish(extract, NAME, upload, sha256=sha256(DATA))
+    assert upload.names() == []
+    assert upload.sweep(timedelta(0)) == 0
+
+
+def test_a_symbolic_link_is_published_as_the_file_it_names(extract: LocalFolder, upload: LocalFolder, tmp_path: Path):
+    recorded = put(LocalFolder(tmp_path / "elsewhere"), NAME, DATA)
+    extract.path.mkdir()
+    (extract.path / NAME).symlink_to(tmp_path / "elsewhere" / NAME)
+    publish(extract, NAME, upload, sha256=recorded)
+    assert not (upload.path / NAME).is_symlink()
+    assert content(upload, NAME) == DATA
+
+
+def test_of_many_attempts_at_once_one_publishes(extract: LocalFolder, upload: LocalFolder):
+    recorded = put(extract, NAME, DATA)
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: publish(extract, NAME, upload, sha256=recorded), range(8)))
+    assert sorted(result.name for result in results) == ["ALREADY"] * 7 + ["NEW"]
+    assert content(upload, NAME) == DATA
+    assert upload.sweep(timedelta(0)) == 0
+
+
+def test_a_denied_upload_folder_publishes_nothing():
+    with public_directory() as path:
+        extract, upload = LocalFolder(path / "extract"), LocalFolder(path / "upload")
+        recorded = put(extract, NAME, DATA)
+        upload.path.mkdir()
+        with read_only(upload.path), pytest.raises(FolderDenied, match=str(upload.path)):
+            publish(extract, NAME, upload, sha256=recorded)
+        assert upload.names() == []
+
+
+def test_a_full_upload_folder_shows_nothing(tmp_path: Path):
+    run_on_small_disk(
+        tmp_path / "disk",
+        f"""
+        from ccs_dacs_pipeline.folders import FolderFull, LocalFolder, publish
+        extract, upload = LocalFolder(Path({str(tmp_path)!r}) / "extract"), LocalFolder(disk)
+        with extract.create() as file:
+            file.write(bytes(1_000_000))
+            file.commit("name", replace=False)
+        try:
+            publish(extract, "name", upload, sha256=file.sha256)
+        except FolderFull as error:
+            assert str(disk) in str(error), error
+        else:
+            raise AssertionError("no error")
+        assert list(disk.iterdir()) == []
+        """,
+    )
+
+
+@contextmanager
+def watching(folder: LocalFolder, expected: dict[str, str], *, take: bool) -> Iterator[Event]:
+    """Reads, and when `take` is true removes, every visible file as fast as it can.
+
+    Yields the event that every expected file was seen; fails at the end when one was seen torn.
+    """
+    torn: list[str] = []
+    seen: set[str] = set()
+    all_seen, done = Event(), Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            for name in folder.names():
+                # Hashed once, then measured only: a quick round sees more.
+                if folder.size(name) != LARGE or (name not in seen and folder.sha256(name) != expected[name]):
+                    torn.append(name)
+                seen.add(name)
+                if take:
+                    folder.remove(name)
+            if seen == expected.keys():
+                all_seen.set()
+
+    thread = Thread(target=watch)
+    thread.start()
+    try:
+        yield all_seen
+    finally:
+        done.set()
+        thread.join()
+    assert torn == []
+
+
+@pytest.mark.parametrize("take", [False, True], ids=["watched", "taken at once"])
+def test_a_watcher_never_sees_a_torn_file(extract: LocalFolder, upload: LocalFolder, take: bool):
+    names = [f"C1-DCTIL_{number:04}_00.csv" for number in range(4)]
+    expected = {name: put(extract, name, random.randbytes(LARGE)) for name in names}
+    with watching(upload, expected, take=take) as all_seen:
+        for name, recorded in expected.items():
+            assert publish(extract, name, upload, sha256=recorded) is Published.NEW
+        assert all_seen.wait(timeout=10)
