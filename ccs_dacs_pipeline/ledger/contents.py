@@ -1,0 +1,194 @@
+"""What a batch holds: figures of its entities, frames, extract files, manifest, quarantine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from ccs_dacs_pipeline.ledger.life import Batch, Stage, advance, extracted, forget_extract, get
+from ccs_dacs_pipeline.ledger.schema import batch_entities, extracts, files, frames, manifests, quarantine, tallies
+from ccs_dacs_pipeline.ledger.store import now, upsert
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from ccs_dacs_pipeline.partitions import SyncBatch
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The figures of one entity in one batch, records."""
+
+    fetched: int
+    written: int | None = None
+    quarantined: Mapping[str, int] | None = None
+    not_eligible: Mapping[str, int] | None = None
+    cleaned: Mapping[str, int] | None = None
+    unknown_references: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A stored frame: rows, bytes, and the sha256 over its chunks."""
+
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class File:
+    """One extract file or part, as recorded."""
+
+    batch: str
+    entity: str
+    part: int
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+    delivered: datetime | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A record that breaks a rule; never holds its value."""
+
+    entity_id: str
+    rule: str
+    field: str
+    detail: str
+
+
+def record_fetched(db: Connection, batch: Batch, entity: str, raw_asset: str, frame: Frame) -> None:
+    """Records the raw frame of an entity; what was made of an earlier one is forgotten."""
+    forget_extract(db, batch, entity)
+    _forget_frames(db, batch, entity)
+    upsert(db, frames, [{"batch": str(batch.key), "asset": raw_asset, **_frame(frame)}])
+    upsert(db, tallies, [{"batch": str(batch.key), "entity": entity, **_tally(Tally(fetched=frame.rows))}])
+
+
+def _forget_frames(db: Connection, batch: Batch, asset: str) -> None:
+    db.execute(sa.delete(frames).where(frames.c.batch == str(batch.key), frames.c.asset == asset))
+
+
+def record_mapped(
+    db: Connection, batch: Batch, entity: str, frame: Frame, tally: Tally, findings: Iterable[Finding]
+) -> None:
+    """Records the mapped frame of an entity, its figures and its quarantined records."""
+    forget_extract(db, batch, entity)
+    upsert(db, frames, [{"batch": str(batch.key), "asset": entity, **_frame(frame)}])
+    upsert(db, tallies, [{"batch": str(batch.key), "entity": entity, **_tally(tally)}])
+    mine = (quarantine.c.batch == str(batch.key)) & (quarantine.c.entity == entity)
+    db.execute(sa.delete(quarantine).where(mine))
+    rows = [{"batch": str(batch.key), "entity": entity, **vars(finding)} for finding in findings]
+    if rows:
+        db.execute(sa.insert(quarantine), rows)
+
+
+def record_extract(db: Connection, batch: Batch, entity: str, made: Sequence[File]) -> None:
+    """Records the complete extract files of an entity."""
+    forget_extract(db, batch, entity)
+    rows = [{**vars(file), "rerun": batch.rerun} for file in made]
+    if rows:
+        db.execute(sa.insert(files), rows)
+    db.execute(sa.insert(extracts).values(batch=str(batch.key), rerun=batch.rerun, entity=entity))
+
+
+def seal_when_complete(db: Connection, key: SyncBatch, entities: Sequence[str]) -> bool:
+    """Seals a claimed batch all of whose entities have their extract files; says whether it is sealed now."""
+    batch = get(db, key)
+    if batch.stage is Stage.CLAIMED and extracted(db, batch) == set(entities):
+        advance(db, key, Stage.SEALED)
+        return True
+    return False
+
+
+def clear_quarantine(db: Connection, key: SyncBatch) -> None:
+    """Closes older findings about entities that this delivered delta or resync has written, or judged anew."""
+    mine = sa.and_(
+        batch_entities.c.batch == str(key),
+        batch_entities.c.entity == quarantine.c.entity,
+        batch_entities.c.entity_id == quarantine.c.entity_id,
+        batch_entities.c.outcome != "left",
+    )
+    older = quarantine.c.open & (quarantine.c.batch != str(key))
+    db.execute(sa.update(quarantine).where(older, sa.exists().where(mine)).values(open=False))
+
+
+def quarantined_among(db: Connection, entity: str, ids: Sequence[str]) -> set[str]:
+    """Returns those of some ids that are quarantined now."""
+    found: set[str] = set()
+    for start in range(0, len(ids), 500):  # databases limit the parameters of one statement
+        chunk = ids[start : start + 500]
+        same = (quarantine.c.entity == entity) & quarantine.c.open & quarantine.c.entity_id.in_(chunk)
+        found.update(db.execute(sa.select(quarantine.c.entity_id).where(same)).scalars())
+    return found
+
+
+def frame_of(db: Connection, key: SyncBatch, asset: str) -> Frame | None:
+    """Returns the recorded frame of an asset, None when there is none."""
+    found = (frames.c.batch == str(key)) & (frames.c.asset == asset)
+    row = db.execute(sa.select(frames.c.rows, frames.c.bytes, frames.c.sha256).where(found)).first()
+    return Frame(*row) if row else None
+
+
+def tally_of(db: Connection, key: SyncBatch, entity: str) -> Tally | None:
+    """Returns the figures of an entity in a batch, None before it is fetched."""
+    found = (tallies.c.batch == str(key)) & (tallies.c.entity == entity)
+    row = db.execute(sa.select(tallies).where(found)).first()
+    if row is None:
+        return None
+    return Tally(
+        row.fetched, row.written, row.quarantined, row.not_eligible, row.cleaned, row.unknown_references
+    )
+
+
+def files_of(db: Connection, batch: Batch, entity: str | None = None) -> list[File]:
+    """Returns the recorded files of a batch's present rerun, by entity and part."""
+    conditions = [files.c.batch == str(batch.key), files.c.rerun == batch.rerun]
+    if entity is not None:
+        conditions.append(files.c.entity == entity)
+    columns = [files.c[name] for name in File.__dataclass_fields__]
+    rows = db.execute(sa.select(*columns).where(*conditions).order_by(files.c.entity, files.c.part))
+    return [File(*row) for row in rows]
+
+
+def is_extracted(db: Connection, batch: Batch, entity: str) -> bool:
+    """Says whether an entity's files of the present rerun are complete."""
+    return entity in extracted(db, batch)
+
+
+def record_file_delivered(db: Connection, name: str) -> None:
+    """Records that a file is in the upload folder under its final name."""
+    db.execute(sa.update(files).where(files.c.name == name, files.c.delivered.is_(None)).values(delivered=now()))
+
+
+def record_manifest(db: Connection, owner: str, rerun: int, name: str, sha256: str) -> None:
+    """Records the manifest that is about to be published."""
+    upsert(db, manifests, [{"owner": owner, "rerun": rerun, "name": name, "sha256": sha256}])
+
+
+def record_manifest_delivered(db: Connection, owner: str, rerun: int) -> None:
+    """Records that the manifest is in the upload folder."""
+    found = (manifests.c.owner == owner) & (manifests.c.rerun == rerun)
+    db.execute(sa.update(manifests).where(found).values(delivered=now()))
+
+
+def manifest_delivered(db: Connection, owner: str, rerun: int) -> bool:
+    """Says whether the manifest was recorded as delivered."""
+    found = (manifests.c.owner == owner) & (manifests.c.rerun == rerun)
+    return db.execute(sa.select(manifests.c.delivered).where(found)).scalar() is not None
+
+
+def _frame(frame: Frame) -> dict[str, object]:
+    return {"rows": frame.rows, "bytes": frame.bytes, "sha256": frame.sha256}
+
+
+def _tally(tally: Tally) -> dict[str, object]:
+    return dict(vars(tally))

@@ -1,0 +1,170 @@
+"""Leases with fencing tokens: who may have effects on the outside now.
+
+Run status, run keys, cursors and pools of Dagster are no mutual exclusion (design.md, decision 4). A lease is; its token
+grows with every change of holder, so that a worker that slept through its term is refused when it wakes. Terms are
+measured by the database's clock, and by the holder also with the boot-time clock, which runs on through a suspension.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from ccs_dacs_pipeline.ledger.schema import leases
+from ccs_dacs_pipeline.ledger.store import Ledger, LedgerError, insert_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Connection
+
+INCREMENTAL = "incremental"
+"""The lane of deltas and resyncs: one of them runs at a time."""
+SNAPSHOTS = "snapshots"
+"""Held by a command that works on a snapshot, over all its shards."""
+ACKNOWLEDGEMENTS = "acknowledgements"
+"""The lane of everything that settles requests in CCS."""
+
+
+class LeaseLostError(LedgerError):
+    """This worker's lease has passed to another or has run out; its effects are refused."""
+
+
+class LeaseHeldError(LedgerError):
+    """Another worker holds the lease now."""
+
+
+def _boot_time() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def _database_time(db: Connection) -> float:
+    """Seconds by the database's clock, the one clock that all workers share."""
+    if db.dialect.name == "sqlite":
+        statement = "SELECT (julianday('now') - 2440587.5) * 86400.0"
+    else:
+        statement = "SELECT extract(epoch FROM clock_timestamp())"
+    return float(db.execute(sa.text(statement)).scalar_one())
+
+
+class Lease:
+    """A held lease. `check` before each effect, in the transaction that records it where there is one."""
+
+    def __init__(
+        self, ledger: Ledger, name: str, holder: str, token: int, *, term: float, since: float, had_before: bool
+    ) -> None:
+        self.name = name
+        self.holder = holder
+        self.token = token
+        self.had_before = had_before
+        self._ledger = ledger
+        self._term = term
+        self._deadline = since + term
+
+    def check(self, db: Connection | None = None) -> None:
+        """Makes sure that the lease is still held.
+
+        Raises:
+            LeaseLostError: the term has run out by this machine's boot-time clock, or the ledger names another holder.
+        """
+        if db is None:
+            with self._ledger.read() as view:
+                self.check(view)
+            return
+        row = db.execute(sa.select(leases.c.holder, leases.c.token).where(leases.c.name == self.name)).first()
+        if row is None or (row.holder, row.token) != (self.holder, self.token) or _boot_time() >= self._deadline:
+            raise LeaseLostError(
+                f"The lease {self.name!r} (token {self.token}) is no longer held here: another worker goes on with the "
+                "work, and this one's effects are refused. Nothing is to be done; look at the newest run."
+            )
+
+    def renew(self) -> None:
+        """Begins the term anew.
+
+        Raises:
+            LeaseLostError: the ledger names another holder.
+        """
+        since = _boot_time()
+        with self._ledger.write() as db:
+            held = (leases.c.name == self.name) & (leases.c.holder == self.holder) & (leases.c.token == self.token)
+            expires = _database_time(db) + self._term
+            if db.execute(sa.update(leases).where(held).values(expires=expires)).rowcount != 1:
+                raise LeaseLostError(f"The lease {self.name!r} has passed to another worker.")
+        self._deadline = since + self._term
+
+    def release(self) -> None:
+        """Gives the lease up; without effect when it has passed to another."""
+        with self._ledger.write() as db:
+            held = (leases.c.name == self.name) & (leases.c.holder == self.holder) & (leases.c.token == self.token)
+            db.execute(sa.update(leases).where(held).values(holder=None, expires=0.0))
+
+    @contextmanager
+    def kept(self) -> Iterator[Lease]:
+        """Renews the lease from a thread, three times a term, while the block runs."""
+        done = threading.Event()
+
+        def renew_until_done() -> None:
+            while not done.wait(self._term / 3):
+                try:
+                    self.renew()
+                except LeaseLostError:
+                    return  # the worker meets the same at its next check
+                except LedgerError:
+                    continue  # a database that comes back within the term has done no harm
+
+        thread = threading.Thread(target=renew_until_done, name=f"lease {self.name}", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            done.set()
+            thread.join()
+
+
+def acquire(ledger: Ledger, name: str, holder: str, *, term: float, grace: float) -> Lease:
+    """Takes a lease, or takes it again when `holder` has it already (with the same token).
+
+    Args:
+        ledger: the ledger.
+        name: what is leased.
+        holder: names this worker, the same in all its steps: a run id, or a command's own id.
+        term: seconds until it runs out unless renewed.
+        grace: seconds after the term before another may take it: the longest time of a call that may be under way.
+
+    Raises:
+        LeaseHeldError: another worker has it; says for how long at most.
+    """
+    since = _boot_time()
+    with ledger.write() as db:
+        insert_missing(db, leases, [{"name": name, "holder": None, "token": 0, "expires": 0.0}])
+        row = db.execute(sa.select(leases).where(leases.c.name == name).with_for_update()).one()
+        present = _database_time(db)
+        if row.holder not in (None, holder) and row.expires + grace > present:
+            raise LeaseHeldError(
+                f"{name!r} is held by {row.holder}, for {row.expires + grace - present:.0f} s at most unless renewed. "
+                "Wait until it is done, or, if that worker is dead, until the time has passed."
+            )
+        token = row.token if row.holder == holder else row.token + 1
+        db.execute(
+            sa.update(leases)
+            .where(leases.c.name == name)
+            .values(holder=holder, token=token, expires=present + term)
+        )
+    had_before = bool(row.holder == holder)
+    return Lease(ledger, name, holder, token, term=term, since=since, had_before=had_before)
+
+
+def held_by_other(db: Connection, name: str, *, grace: float) -> bool:
+    """Says whether somebody holds the lease now (for those who only look)."""
+    row = db.execute(sa.select(leases.c.holder, leases.c.expires).where(leases.c.name == name)).first()
+    return row is not None and row.holder is not None and row.expires + grace > _database_time(db)
+
+
+def release_all(ledger: Ledger, holder: str) -> None:
+    """Gives up every lease of a holder: what a run does when it ends, however it ends."""
+    with ledger.write() as db:
+        db.execute(sa.update(leases).where(leases.c.holder == holder).values(holder=None, expires=0.0))

@@ -1,0 +1,268 @@
+"""Figures for people and programs: status, and the control equations (sync-lifecycle.md, What is promised)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from ccs_dacs_pipeline.ledger.life import UNFINISHED, Aside, Batch, Stage, gate_holder, listed
+from ccs_dacs_pipeline.ledger.requests import Outcome, Settlement
+from ccs_dacs_pipeline.ledger.schema import (
+    acknowledgements,
+    batches,
+    files,
+    quarantine,
+    requests,
+    tallies,
+)
+from ccs_dacs_pipeline.ledger.store import now
+from ccs_dacs_pipeline.partitions import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import timedelta
+
+    from sqlalchemy.engine import Connection
+
+_SHOWN_SETTLED = 50
+_SEALED = (Stage.SEALED, Stage.PUBLISHING, Stage.DELIVERED, Stage.SETTLED)
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One control equation: its name and both sides."""
+
+    name: str
+    left: int
+    right: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether both sides are equal."""
+        return self.left == self.right
+
+
+def equations(db: Connection, batch: Batch) -> list[Equation]:
+    """Returns the control equations of a batch that was sealed once; an aborted one keeps those of its requests."""
+    aborted = batch.aside is Aside.ABORTED
+    found: list[Equation] = []
+    if batch.key.mode is Mode.DELTA:
+        found.append(_claimed(db, batch))
+    if not batch.rows_fixed or aborted:
+        return found
+    sums = _tally_sums(db, batch)
+    found.append(Equation("fetched", sums["fetched"], sums["written"] + sums["quarantined"] + sums["not_eligible"]))
+    in_files = sa.select(sa.func.coalesce(sa.func.sum(files.c.rows), 0)).where(
+        files.c.batch == str(batch.key), files.c.rerun == batch.rerun
+    )
+    if batch.reached(Stage.SEALED):
+        found.append(Equation("rows in files", int(db.execute(in_files).scalar_one()), sums["written"]))
+    if batch.key.mode is Mode.DELTA:
+        found.append(Equation("written", sums["written"], _count(db, batch, Outcome.WRITTEN)))
+    return found
+
+
+def _claimed(db: Connection, batch: Batch) -> Equation:
+    claimed = sa.select(sa.func.count()).where(requests.c.batch == str(batch.key), requests.c.attempts > 0)
+    return Equation("claimed", db.execute(claimed).scalar_one(), _count(db, batch, *Outcome))
+
+
+def _count(db: Connection, batch: Batch, *outcomes: Outcome) -> int:
+    counted = sa.select(sa.func.count()).where(requests.c.batch == str(batch.key), requests.c.outcome.in_(outcomes))
+    return db.execute(counted).scalar_one()
+
+
+def _tally_sums(db: Connection, batch: Batch) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for row in db.execute(sa.select(tallies).where(tallies.c.batch == str(batch.key))):
+        sums["fetched"] += row.fetched
+        sums["written"] += row.written or 0
+        sums["quarantined"] += sum((row.quarantined or {}).values())
+        sums["not_eligible"] += sum((row.not_eligible or {}).values())
+    return sums
+
+
+def outcomes(db: Connection, batch: Batch) -> dict[str, int]:
+    """Returns how many requests of a batch had each outcome."""
+    counted = sa.select(requests.c.outcome, sa.func.count()).where(requests.c.batch == str(batch.key))
+    rows = db.execute(counted.group_by(requests.c.outcome))
+    return {str(outcome or "undecided"): number for outcome, number in rows}
+
+
+def settlements(db: Connection, batch: Batch) -> dict[str, int]:
+    """Returns how the written requests of a batch ended; those without an end are `awaiting`."""
+    counted = sa.select(requests.c.settlement, sa.func.count()).where(
+        requests.c.batch == str(batch.key), requests.c.outcome == Outcome.WRITTEN
+    )
+    return {str(end or "awaiting"): number for end, number in db.execute(counted.group_by(requests.c.settlement))}
+
+
+def reconcile(db: Connection, entities: Iterable[str]) -> dict[str, Any]:
+    """Returns the reconciliation report as interface.md has it."""
+    judged = listed(db)
+    by_batch = [(batch, equations(db, batch)) for batch in judged]
+    lines = [_entity_line(db, entity) for entity in entities]
+    return {
+        "holds": all(one.holds for _, found in by_batch for one in found) and not any(e["difference"] for e in lines),
+        "entities": lines,
+        "batches": [
+            {"key": str(batch.key), "equations": [{**vars(one), "holds": one.holds} for one in found]}
+            for batch, found in by_batch
+            if found
+        ],
+    }
+
+
+def _entity_line(db: Connection, entity: str) -> dict[str, Any]:
+    """Sums one entity over the batches that were sealed and not aborted."""
+    good = sa.select(batches.c.key).where(
+        batches.c.stage.in_(_SEALED) | (batches.c.rerun > 0), batches.c.aside.is_distinct_from(Aside.ABORTED)
+    )
+    eligible = written = 0
+    rules: Counter[str] = Counter()
+    for row in db.execute(sa.select(tallies).where(tallies.c.entity == entity, tallies.c.batch.in_(good))):
+        eligible += row.fetched - sum((row.not_eligible or {}).values())
+        written += row.written or 0
+        rules.update(row.quarantined or {})
+    delivered = sa.select(sa.func.coalesce(sa.func.sum(files.c.rows), 0)).select_from(
+        files.join(batches, (batches.c.key == files.c.batch) & (batches.c.rerun == files.c.rerun))
+    )
+    delivered = delivered.where(files.c.entity == entity, files.c.delivered.is_not(None), files.c.batch.in_(good))
+    ends: dict[str | None, int] = dict(
+        db.execute(
+            sa.select(requests.c.settlement, sa.func.count())
+            .where(requests.c.entity == entity, requests.c.outcome == Outcome.WRITTEN, requests.c.batch.in_(good))
+            .group_by(requests.c.settlement)
+        ).tuples().all()
+    )
+    return {
+        "entity": entity,
+        "eligible": eligible,
+        "written": written,
+        "quarantined": dict(rules),
+        "delivered": int(db.execute(delivered).scalar_one()),
+        "acknowledgedYes": ends.get(Settlement.POSITIVE, 0),
+        "acknowledgedNo": ends.get(Settlement.NEGATIVE, 0),
+        "awaiting": ends.get(None, 0),
+        "difference": eligible - written - rules.total(),
+    }
+
+
+def batch_lines(db: Connection, found: Sequence[Batch]) -> list[dict[str, Any]]:
+    """Returns batches as the reports show them, with the rows and names of their files."""
+    names: dict[str, list[str]] = defaultdict(list)
+    rows: Counter[str] = Counter()
+    present = {(str(batch.key), batch.rerun) for batch in found}
+    for file in db.execute(sa.select(files).order_by(files.c.name)):
+        if (file.batch, file.rerun) in present:
+            names[file.batch].append(file.name)
+            rows[file.batch] += file.rows
+    return [
+        {
+            "key": str(batch.key),
+            "mode": batch.key.mode.value,
+            "state": batch.state,
+            "rerun": batch.rerun,
+            "created": batch.created.isoformat(),
+            "rows": rows[str(batch.key)],
+            "files": names[str(batch.key)],
+            "reason": batch.reason,
+        }
+        for batch in found
+    ]
+
+
+def status(db: Connection, ack_timeout: timedelta) -> dict[str, Any]:
+    """Returns the status report as interface.md has it: unsettled batches, and the last ones that are settled."""
+    holder = gate_holder(db)
+    every = listed(db)
+    ended = [batch for batch in every if batch.state in (Stage.SETTLED, Aside.ABORTED)]
+    older = {batch.key for batch in ended[:-_SHOWN_SETTLED]}
+    return {
+        "gate": {"open": holder is None, "heldBy": None if holder is None else f"initial-{holder}"},
+        "batches": batch_lines(db, [batch for batch in every if batch.key not in older]),
+        "requests": _request_states(db),
+        "acknowledgements": _acknowledgement_figures(db),
+        "overdue": overdue(db, ack_timeout),
+        "suspect": _suspect(db),
+        "quarantined": _quarantined(db),
+    }
+
+
+def _request_states(db: Connection) -> dict[str, int]:
+    state = sa.case(
+        (requests.c.settlement.is_not(None), requests.c.settlement),
+        (requests.c.answer_source.is_not(None), "answer due"),
+        (requests.c.outcome.is_not(None), "awaiting"),
+        (requests.c.attempts > 0, "claimed"),
+        else_="chosen",
+    )
+    return dict(db.execute(sa.select(state, sa.func.count()).group_by(state)).tuples().all())
+
+
+def _acknowledgement_figures(db: Connection) -> dict[str, int]:
+    table = acknowledgements
+    by_state: dict[str, int] = dict(db.execute(sa.select(table.c.state, sa.func.count()).group_by(table.c.state)).tuples().all())
+    return {
+        "stored": sum(by_state.values()),
+        "delivered": by_state.get("delivered", 0),
+        "parked": by_state.get("parked", 0),
+        "contradicting": by_state.get("contradicting", 0),
+        "duplicates": int(db.execute(sa.select(sa.func.coalesce(sa.func.sum(table.c.duplicates), 0))).scalar_one()),
+    }
+
+
+def overdue(db: Connection, ack_timeout: timedelta) -> list[dict[str, str]]:
+    """Returns the written requests that wait for an answer longer than ACK_TIMEOUT, the longest first."""
+    late = sa.and_(
+        requests.c.outcome == Outcome.WRITTEN,
+        requests.c.settlement.is_(None),
+        requests.c.answer_source.is_(None),
+        batches.c.delivered < now() - ack_timeout,
+    )
+    pair = requests.join(batches, batches.c.key == requests.c.batch)
+    columns = (requests.c.request_id, batches.c.delivered)
+    rows = db.execute(sa.select(*columns).select_from(pair).where(late).order_by(batches.c.delivered, requests.c.request_id))
+    return [{"syncRequestId": request_id, "since": since.isoformat()} for request_id, since in rows]
+
+
+def _suspect(db: Connection) -> list[dict[str, str]]:
+    rows = db.execute(sa.select(requests.c.request_id, requests.c.batch).where(requests.c.suspect))
+    return [{"syncRequestId": request_id, "batch": batch} for request_id, batch in rows]
+
+
+def _quarantined(db: Connection) -> list[dict[str, str]]:
+    columns = [quarantine.c[name] for name in ("entity", "entity_id", "rule", "field", "batch")]
+    rows = db.execute(sa.select(*columns).where(quarantine.c.open).order_by(quarantine.c.entity, quarantine.c.entity_id))
+    return [
+        {"entity": entity, "id": entity_id, "rule": rule, "field": field, "batch": batch}
+        for entity, entity_id, rule, field, batch in rows
+    ]
+
+
+def unfinished(db: Connection) -> list[Batch]:
+    """Returns the batches that are neither delivered nor aborted, oldest first."""
+    return listed(db, UNFINISHED)
+
+
+def answers_due(db: Connection) -> int:
+    """Returns how many answers and stored acknowledgements wait to be taken to CCS."""
+    due = sa.select(sa.func.count()).where(requests.c.answer_source.is_not(None), requests.c.settlement.is_(None))
+    delivered = requests.join(batches, batches.c.key == requests.c.batch).join(
+        acknowledgements, acknowledgements.c.request_id == requests.c.request_id
+    )
+    waiting = sa.select(sa.func.count()).select_from(delivered).where(
+        acknowledgements.c.state.in_(["waiting", "parked"]),
+        batches.c.stage.in_([Stage.DELIVERED, Stage.SETTLED]) | (batches.c.aside == Aside.ABORTED),
+    )
+    return db.execute(due).scalar_one() + db.execute(waiting).scalar_one()
+
+
+def entity_figures(db: Connection, batch: Batch) -> list[dict[str, Any]]:
+    """Returns the figures of each entity of a batch."""
+    rows = db.execute(sa.select(tallies).where(tallies.c.batch == str(batch.key)).order_by(tallies.c.entity))
+    names = ("entity", "fetched", "written", "quarantined", "not_eligible", "cleaned", "unknown_references")
+    return [{name: row._mapping[name] for name in names} for row in rows]  # noqa: SLF001 - SQLAlchemy's public name

@@ -1,0 +1,461 @@
+"""Sync requests and entities of a batch: chosen, claimed, sent, answered, settled (sync-lifecycle.md).
+
+A request's `outcome` says what became of it in its batch (the left side of the first control equation), its
+`settlement` how it ended in CCS; both are written once. Answers for CCS are recorded here before they are sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from ccs_dacs_pipeline.ledger.life import Aside, Stage, advance
+from ccs_dacs_pipeline.ledger.schema import acknowledgements, batch_entities, batches, requests, sent
+from ccs_dacs_pipeline.ledger.store import note, now, upsert
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from ccs_dacs_pipeline.partitions import SyncBatch
+
+
+class Outcome(StrEnum):
+    """What became of a request in its batch."""
+
+    WRITTEN = "written"
+    COALESCED = "coalesced"
+    DISCARDED = "discarded"
+    QUARANTINED = "quarantined"
+    NOT_ELIGIBLE = "not_eligible"
+    GONE = "gone"
+    CLOSED = "closed"
+    ABORTED = "aborted"
+
+
+class Settlement(StrEnum):
+    """How a request ended in CCS."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    OWN_ERROR = "own_error"
+    ON_DELIVERY = "on_delivery"
+    DISCARDED = "discarded"
+    CLOSED = "closed"
+
+
+class Source(StrEnum):
+    """Where an answer for CCS comes from."""
+
+    DACS = "dacs"
+    OWN = "own"
+    DELIVERY = "delivery"
+
+
+# The states of CCS that a reading after the claim can give.
+AWAITING, SYNCHRONIZED, DISCARDED = "AWAITINGACK", "SYNCHRONIZED", "DISCARDED"
+_SENT = (AWAITING, SYNCHRONIZED)
+_TAKEN_AT_ONCE = 5000
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A request chosen for a batch."""
+
+    request_id: str
+    entity: str
+    entity_id: str
+    created: datetime
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The entity that the request is about."""
+        return self.entity, self.entity_id
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A request on its way to being claimed."""
+
+    request_id: str
+    entity: str
+    entity_id: str
+    attempts: int
+    found: str | None
+
+
+@dataclass(frozen=True)
+class Due:
+    """An answer that CCS is to be told."""
+
+    request_id: str
+    batch: str
+    has_error: bool
+    answer: dict[str, Any]
+    source: Source
+    attempts: int
+
+
+def busy_entities(db: Connection) -> set[tuple[str, str]]:
+    """Returns the entities of batches that are neither delivered nor aborted."""
+    active = sa.select(batch_entities.c.entity, batch_entities.c.entity_id).where(batch_entities.c.active)
+    return {(entity, entity_id) for entity, entity_id in db.execute(active)}
+
+
+def open_requests(db: Connection) -> set[str]:
+    """Returns the ids of requests that a batch holds and that are not final."""
+    return set(db.execute(sa.select(requests.c.request_id).where(requests.c.settlement.is_(None))).scalars())
+
+
+def add(db: Connection, key: SyncBatch, chosen: Sequence[Chosen]) -> None:
+    """Adds chosen requests and their entities to a new batch."""
+    if not chosen:
+        return
+    add_entities(db, key, sorted({request.subject for request in chosen}))
+    rows = [
+        {
+            "request_id": request.request_id,
+            "batch": str(key),
+            "entity": request.entity,
+            "entity_id": request.entity_id,
+            "created": request.created,
+        }
+        for request in chosen
+    ]
+    db.execute(sa.insert(requests), rows)
+
+
+def add_entities(db: Connection, key: SyncBatch, subjects: Iterable[tuple[str, str]]) -> None:
+    """Adds entities to a new batch; the database refuses one that is in another unfinished batch."""
+    rows = [{"batch": str(key), "entity": entity, "entity_id": entity_id} for entity, entity_id in subjects]
+    if rows:
+        db.execute(sa.insert(batch_entities), rows)
+
+
+def claims(db: Connection, key: SyncBatch) -> list[Claim]:
+    """Returns the requests of a batch, entity by entity, the newest first (in one second the larger id)."""
+    order = (requests.c.entity, requests.c.entity_id, requests.c.created.desc(), requests.c.request_id.desc())
+    rows = db.execute(sa.select(requests).where(requests.c.batch == str(key)).order_by(*order))
+    return [Claim(row.request_id, row.entity, row.entity_id, row.attempts, row.found) for row in rows]
+
+
+def record_attempts(db: Connection, key: SyncBatch, ids: Sequence[str]) -> None:
+    """Records, before the calls, that a transition of each request is about to be tried."""
+    statement = (
+        sa.update(requests)
+        .where(requests.c.batch == str(key), requests.c.request_id == sa.bindparam("id"))
+        .values(attempts=requests.c.attempts + 1)
+    )
+    db.execute(statement, [{"id": request_id} for request_id in ids])
+
+
+def record_found(db: Connection, key: SyncBatch, states: Mapping[str, str]) -> None:
+    """Records the states read back after the claim; one that took several attempts and is past waiting is suspect."""
+    statement = (
+        sa.update(requests)
+        .where(requests.c.batch == str(key), requests.c.request_id == sa.bindparam("id"))
+        .values(
+            found=sa.bindparam("state"),
+            suspect=sa.and_(requests.c.attempts > 1, sa.bindparam("state", type_=sa.String) == SYNCHRONIZED),
+        )
+    )
+    if states:
+        db.execute(statement, [{"id": request_id, "state": state} for request_id, state in states.items()])
+
+
+def finish_claim(db: Connection, key: SyncBatch, moment: datetime) -> None:
+    """Decides from the states read back what each request is for, fixes Change Date Times, and marks the batch claimed.
+
+    The newest request that awaits an acknowledgement lends the row its id; the others follow its answer. Without one,
+    the newest that CCS has synchronized already does: it is sent all the same (sync-lifecycle.md, delta steps 1 and 2).
+
+    Args:
+        db: the transaction.
+        key: the batch.
+        moment: the present wall clock in the base time zone, whole seconds.
+    """
+    outcomes: list[dict[str, Any]] = []
+    references: dict[tuple[str, str], str | None] = {}
+    by_subject: dict[tuple[str, str], list[Claim]] = {}
+    for claim in claims(db, key):
+        by_subject.setdefault((claim.entity, claim.entity_id), []).append(claim)
+    for subject, found in by_subject.items():
+        leader = next((c for state in _SENT for c in found if c.found == state), None)
+        references[subject] = leader.request_id if leader else None
+        for claim in found:
+            outcome, settlement = _after_claim(claim, leader)
+            outcomes.append({"id": claim.request_id, "outcome": outcome, "settlement": settlement})
+    _record_outcomes(db, key, outcomes)
+    _fix_moments(db, key, moment, references)
+    db.execute(sa.update(batches).where(batches.c.key == str(key)).values(moment=moment))
+    advance(db, key, Stage.CLAIMED)
+
+
+def _after_claim(claim: Claim, leader: Claim | None) -> tuple[Outcome | None, Settlement | None]:
+    if claim.found == DISCARDED:
+        return Outcome.DISCARDED, Settlement.DISCARDED
+    if claim.found not in _SENT:
+        return Outcome.CLOSED, Settlement.CLOSED
+    if leader is not None and claim.request_id == leader.request_id:
+        return None, None  # decided when the entity is mapped
+    return Outcome.COALESCED, None
+
+
+def _record_outcomes(db: Connection, key: SyncBatch, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        statement = (
+            sa.update(requests)
+            .where(requests.c.batch == str(key), requests.c.request_id == sa.bindparam("id"))
+            .values(
+                outcome=sa.bindparam("outcome"),
+                settlement=sa.bindparam("settlement"),
+                settled=sa.case((sa.bindparam("settlement", type_=sa.String).is_not(None), now()), else_=None),
+            )
+        )
+        db.execute(statement, rows)
+
+
+def _fix_moments(
+    db: Connection, key: SyncBatch, moment: datetime, references: Mapping[tuple[str, str], str | None]
+) -> None:
+    """Gives each entity its Change Date Time: the larger of the moment and one second after the last one of it."""
+    same = (sent.c.entity == batch_entities.c.entity) & (sent.c.entity_id == batch_entities.c.entity_id)
+    last = sa.select(batch_entities.c.entity, batch_entities.c.entity_id, sent.c.moment)
+    last = last.select_from(batch_entities.outerjoin(sent, same)).where(batch_entities.c.batch == str(key))
+    rows = []
+    for entity, entity_id, previous in db.execute(last):
+        subject = (entity, entity_id)
+        left = subject in references and references[subject] is None
+        rows.append(
+            {
+                "batch": str(key),
+                "entity": entity,
+                "entity_id": entity_id,
+                "reference": references.get(subject),
+                "moment": moment if previous is None else max(moment, previous + timedelta(seconds=1)),
+                "outcome": "left" if left else None,
+            }
+        )
+    upsert(db, batch_entities, rows)
+    upsert(db, sent, [{name: row[name] for name in ("entity", "entity_id", "moment")} for row in rows if not row["outcome"]])
+
+
+def to_send(db: Connection, key: SyncBatch, entity: str) -> list[tuple[str, str | None, datetime]]:
+    """Returns id, External Reference Id and Change Date Time of the entities to fetch and send, ascending by id."""
+    columns = (batch_entities.c.entity_id, batch_entities.c.reference, batch_entities.c.moment)
+    mine = (batch_entities.c.batch == str(key)) & (batch_entities.c.entity == entity)
+    rows = db.execute(
+        sa.select(*columns)
+        .where(mine, batch_entities.c.outcome.is_distinct_from("left"))
+        .order_by(batch_entities.c.entity_id)
+    )
+    return [(entity_id, reference, moment) for entity_id, reference, moment in rows]
+
+
+def record_mapped(db: Connection, key: SyncBatch, entity: str, outcomes: Mapping[str, tuple[Outcome, dict[str, Any] | None]]) -> None:
+    """Records what mapping made of each entity that was to be sent, and the error answers of those that are not.
+
+    Args:
+        db: the transaction.
+        key: the batch.
+        entity: the DACS entity.
+        outcomes: entity id -> outcome and, unless written, the answer for CCS.
+    """
+    mine = (batch_entities.c.batch == str(key)) & (batch_entities.c.entity == entity)
+    db.execute(
+        sa.update(batch_entities).where(mine, batch_entities.c.entity_id == sa.bindparam("id")).values(outcome=sa.bindparam("outcome")),
+        [{"id": entity_id, "outcome": outcome} for entity_id, (outcome, _) in outcomes.items()],
+    )
+    leader = sa.select(batch_entities.c.reference).where(mine, batch_entities.c.entity_id == sa.bindparam("id")).scalar_subquery()
+    db.execute(
+        sa.update(requests)
+        .where(requests.c.batch == str(key), requests.c.request_id == leader)
+        .values(outcome=sa.bindparam("outcome"), answer=sa.bindparam("answer", type_=sa.JSON(none_as_null=True))),
+        [{"id": entity_id, "outcome": outcome, "answer": answer} for entity_id, (outcome, answer) in outcomes.items()],
+    )
+
+
+def release_own_answers(db: Connection, key: SyncBatch) -> None:
+    """Makes the error answers found by mapping due, with the requests that follow them: when the batch is sealed."""
+    mine = requests.c.batch == str(key)
+    answered = requests.c.outcome.in_([Outcome.QUARANTINED, Outcome.NOT_ELIGIBLE, Outcome.GONE])
+    db.execute(
+        sa.update(requests)
+        .where(mine, answered, requests.c.settlement.is_(None), requests.c.answer_source.is_(None))
+        .values(answer_error=True, answer_source=Source.OWN)
+    )
+    _settle_synchronized(db, mine & answered, Settlement.CLOSED)
+    _follow_leaders(db, mine)
+
+
+def settle_delivered(db: Connection, key: SyncBatch, *, acknowledged: bool, answer: dict[str, Any]) -> None:
+    """Does what delivery settles: all written requests without acknowledgements, else those that expect none.
+
+    Args:
+        db: the transaction that records the delivery.
+        key: the batch.
+        acknowledged: whether DACS answers at all (ACKNOWLEDGEMENTS).
+        answer: the positive answer for CCS.
+    """
+    written = (requests.c.batch == str(key)) & (requests.c.outcome == Outcome.WRITTEN)
+    _settle_synchronized(db, written, Settlement.ON_DELIVERY)
+    if not acknowledged:
+        db.execute(
+            sa.update(requests)
+            .where(written, requests.c.settlement.is_(None), requests.c.answer_source.is_(None))
+            .values(answer=answer, answer_error=False, answer_source=Source.DELIVERY)
+        )
+    _follow_leaders(db, requests.c.batch == str(key))
+
+
+def _settle_synchronized(db: Connection, which: sa.ColumnElement[bool], settlement: Settlement) -> None:
+    """Settles requests that CCS had closed as synchronized at the claim: no call can change them."""
+    done = (requests.c.found == SYNCHRONIZED) & requests.c.settlement.is_(None)
+    db.execute(sa.update(requests).where(which, done).values(settlement=settlement, settled=now()))
+
+
+def take_acknowledgements(db: Connection, *, expected: bool) -> set[str] | None:
+    """Turns waiting acknowledgements of delivered requests into answers for CCS, some thousands at a time.
+
+    Returns the batches touched, None when there was nothing to take.
+
+    One that nobody waits for, since its request is final or none is expected, is kept and counted, not sent.
+    """
+    pair = acknowledgements.join(requests, requests.c.request_id == acknowledgements.c.request_id).join(
+        batches, batches.c.key == requests.c.batch
+    )
+    columns = (acknowledgements.c.id, acknowledgements.c.has_error, acknowledgements.c.payload, requests)
+    decided = batches.c.stage.in_([Stage.DELIVERED, Stage.SETTLED]) | requests.c.settlement.is_not(None)
+    waiting = (acknowledgements.c.state == "waiting") & (decided | (batches.c.aside == Aside.ABORTED))
+    rows = db.execute(
+        sa.select(*columns).select_from(pair).where(waiting).order_by(acknowledgements.c.id).limit(_TAKEN_AT_ONCE)
+    ).all()
+    if not rows:
+        return None
+    taken = [row for row in rows if expected and _awaits_answer(row)]
+    if taken:
+        db.execute(
+            sa.update(requests)
+            .where(requests.c.request_id == sa.bindparam("id"), requests.c.batch == sa.bindparam("key"))
+            .values(
+                answer=sa.bindparam("payload", type_=sa.JSON),
+                answer_error=sa.bindparam("error"),
+                answer_source=Source.DACS,
+            ),
+            [{"id": r.request_id, "key": r.batch, "payload": r.payload, "error": r.has_error} for r in taken],
+        )
+    taken_ids = {row.id for row in taken}
+    db.execute(
+        sa.update(acknowledgements)
+        .where(acknowledgements.c.id == sa.bindparam("row"))
+        .values(state=sa.bindparam("now")),
+        [{"row": row.id, "now": "taken" if row.id in taken_ids else "kept"} for row in rows],
+    )
+    touched = {row.batch for row in taken}
+    for batch in touched:
+        _follow_leaders(db, requests.c.batch == batch)
+    return touched
+
+
+def _awaits_answer(row: sa.Row[Any]) -> bool:
+    return row.outcome == Outcome.WRITTEN and row.settlement is None and row.answer_source is None
+
+
+def _follow_leaders(db: Connection, which: sa.ColumnElement[bool]) -> None:
+    """Gives coalesced requests the answer of the request that was written for their entity."""
+    leader = requests.alias("leader")
+    mine = sa.and_(
+        leader.c.batch == requests.c.batch,
+        leader.c.entity == requests.c.entity,
+        leader.c.entity_id == requests.c.entity_id,
+        leader.c.request_id != requests.c.request_id,
+        leader.c.outcome.not_in([Outcome.COALESCED, Outcome.DISCARDED, Outcome.CLOSED]),
+    )
+    followers = which & (requests.c.outcome == Outcome.COALESCED) & requests.c.settlement.is_(None)
+    _settle_synchronized(db, followers, Settlement.ON_DELIVERY)
+    answered = sa.exists().where(mine, leader.c.answer_source.is_not(None))
+    db.execute(
+        sa.update(requests)
+        .where(followers, requests.c.answer_source.is_(None), answered)
+        .values(
+            answer=sa.select(leader.c.answer).where(mine).scalar_subquery(),
+            answer_error=sa.select(leader.c.answer_error).where(mine).scalar_subquery(),
+            answer_source=sa.select(leader.c.answer_source).where(mine).scalar_subquery(),
+        )
+    )
+
+
+def abort(db: Connection, key: SyncBatch, answer: dict[str, Any]) -> None:
+    """Makes an error answer due for every claimed request of an aborted batch, save those that have one already."""
+    claimed = (requests.c.batch == str(key)) & requests.c.settlement.is_(None) & requests.c.answer_source.is_(None)
+    db.execute(sa.update(requests).where(claimed).values(outcome=Outcome.ABORTED))
+    _settle_synchronized(db, claimed, Settlement.CLOSED)
+    db.execute(sa.update(requests).where(claimed).values(answer=answer, answer_error=True, answer_source=Source.OWN))
+    note(db, "requests aborted", str(key))
+
+
+def due(db: Connection, limit: int, after: str = "") -> list[Due]:
+    """Returns answers that CCS is to be told, ascending by request id, above `after`."""
+    open_answer = requests.c.answer_source.is_not(None) & requests.c.settlement.is_(None)
+    rows = db.execute(
+        sa.select(requests).where(open_answer, requests.c.request_id > after).order_by(requests.c.request_id).limit(limit)
+    )
+    return [
+        Due(r.request_id, r.batch, bool(r.answer_error), r.answer, Source(r.answer_source), r.answer_attempts)
+        for r in rows
+    ]
+
+
+def record_answer_attempts(db: Connection, answers: Sequence[Due]) -> None:
+    """Records, before the calls, that an answer is about to be told to CCS."""
+    statement = (
+        sa.update(requests)
+        .where(requests.c.request_id == sa.bindparam("id"), requests.c.batch == sa.bindparam("key"))
+        .values(answer_attempts=requests.c.answer_attempts + 1)
+    )
+    if answers:
+        db.execute(statement, [{"id": one.request_id, "key": one.batch} for one in answers])
+
+
+def settle(db: Connection, settled: Sequence[tuple[Due, Settlement]]) -> None:
+    """Records how requests ended, and settles the batches whose requests are all final."""
+    if not settled:
+        return
+    db.execute(
+        sa.update(requests)
+        .where(requests.c.request_id == sa.bindparam("id"), requests.c.batch == sa.bindparam("key"))
+        .values(settlement=sa.bindparam("settlement"), settled=now()),
+        [{"id": one.request_id, "key": one.batch, "settlement": how} for one, how in settled],
+    )
+    told = [{"id": one.request_id} for one, _ in settled if one.source is Source.DACS]
+    if told:
+        db.execute(
+            sa.update(acknowledgements)
+            .where(acknowledgements.c.request_id == sa.bindparam("id"), acknowledgements.c.state == "taken")
+            .values(state="delivered"),
+            told,
+        )
+
+
+def settle_batches(db: Connection) -> list[str]:
+    """Marks delivered batches settled whose requests are all final; returns their keys."""
+    unsettled = sa.exists().where(requests.c.batch == batches.c.key, requests.c.settlement.is_(None))
+    keys = list(
+        db.execute(
+            sa.select(batches.c.key).where(
+                batches.c.stage == Stage.DELIVERED, batches.c.aside.is_distinct_from(Aside.ABORTED), ~unsettled
+            )
+        ).scalars()
+    )
+    if keys:
+        db.execute(
+            sa.update(batches).where(batches.c.key.in_(keys)).values(stage=Stage.SETTLED, updated=now())
+        )
+        for key in keys:
+            note(db, Stage.SETTLED, key)
+    return keys
