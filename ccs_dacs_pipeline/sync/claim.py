@@ -1,0 +1,126 @@
+"""Claiming requests: transition each, read the states back, never repeat blind (ccs-rest.md, Sync requests)."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from ccs_dacs_pipeline.ccs import Answer, CcsClient, Rejected, SyncStatus, Transient, TransitionUnknown
+from ccs_dacs_pipeline.ledger import requests
+from ccs_dacs_pipeline.ledger.life import Stage, get
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from ccs_dacs_pipeline.ledger.leases import Lease
+    from ccs_dacs_pipeline.ledger.requests import Claim
+    from ccs_dacs_pipeline.partitions import SyncBatch
+    from ccs_dacs_pipeline.sync.site import Site
+
+CHUNK = 500
+"""Requests per transaction and per reading: as many ids as one search takes."""
+_TRIES = 5
+_Item = TypeVar("_Item")
+GONE = "GONE"
+"""What stands for the state of a request that CCS no longer has."""
+
+
+def claim(site: Site, key: SyncBatch, lease: Lease) -> None:
+    """Claims the requests of a created batch; one that is claimed already is left as it is.
+
+    An entity's newest request goes first. Attempts are recorded before the calls, states are read back after them; an
+    attempt whose outcome is unknown is repeated only when the reading says that it had no effect.
+
+    Raises:
+        CcsError: CCS did not do its part; what was claimed stays recorded, and a resume goes on from there.
+        LeaseLostError: another worker goes on with this batch.
+    """
+    with site.ledger.read() as db:
+        if get(db, key).reached(Stage.CLAIMED):
+            return
+        found = requests.claims(db, key)
+    for round_of_claims in _rounds(found):
+        for chunk in chunks(round_of_claims):
+            _claim_chunk(site, key, lease, chunk)
+    with site.ledger.write() as db:
+        lease.check(db)
+        requests.finish_claim(db, key, site.wall_clock())
+
+
+def chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    """Cuts a sequence into pieces of at most `CHUNK`."""
+    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+
+
+def _rounds(claims: Iterable[Claim]) -> list[list[Claim]]:
+    """Splits claims so that each entity is in a round once, its newest request in the first."""
+    rounds: list[list[Claim]] = []
+    depth: dict[tuple[str, str], int] = {}
+    for one in claims:
+        place = depth.get((one.entity, one.entity_id), 0)
+        depth[one.entity, one.entity_id] = place + 1
+        if place == len(rounds):
+            rounds.append([])
+        rounds[place].append(one)
+    return rounds
+
+
+def _claim_chunk(site: Site, key: SyncBatch, lease: Lease, chunk: Sequence[Claim]) -> None:
+    # Those that an earlier attempt left without a reading: their state decides, not a repeat.
+    uncertain = [one.request_id for one in chunk if one.attempts and one.found is None]
+    waiting = [one.request_id for one in chunk if not one.attempts]
+    for _ in range(_TRIES):
+        if uncertain:
+            waiting += _record_readings(site, key, lease, uncertain)
+        if not waiting:
+            return
+        with site.ledger.write() as db:
+            lease.check(db)
+            requests.record_attempts(db, key, waiting)
+        transition_all(site, lease, [(request_id, Answer.positive()) for request_id in waiting])
+        uncertain, waiting = waiting, []
+    left = _record_readings(site, key, lease, uncertain)
+    if left:
+        raise Transient(
+            "PATCH syncRequest",
+            f"{len(left)} sync requests of batch {key} are still PENDING after {_TRIES} transitions each, for example "
+            f"{left[0]}. Look at them in CCS; the batch is resumed by itself.",
+        )
+
+
+def _record_readings(site: Site, key: SyncBatch, lease: Lease, ids: Sequence[str]) -> list[str]:
+    """Records the present states of requests; returns the ids that are still pending."""
+    states = read_states(site.ccs, ids)
+    pending = [request_id for request_id in ids if states[request_id] == SyncStatus.PENDING]
+    with site.ledger.write() as db:
+        lease.check(db)
+        requests.record_found(db, key, {one: state for one, state in states.items() if state != SyncStatus.PENDING})
+    return pending
+
+
+def read_states(ccs: CcsClient, ids: Sequence[str]) -> dict[str, str]:
+    """Returns the present state of each request; `GONE` for one that CCS no longer has."""
+    states = dict.fromkeys(ids, GONE)
+    for page in ccs.sync_requests(ids=ids):
+        states.update({request.id: request.status.value for request in page})
+    return states
+
+
+def transition_all(site: Site, lease: Lease, answers: Sequence[tuple[str, Answer]]) -> None:
+    """Sends transitions, several at once. Unknown outcomes and refusals are left to the reading that follows."""
+    in_parallel(site, lambda pair: _transition(site.ccs, lease, *pair), answers)
+
+
+def _transition(ccs: CcsClient, lease: Lease, request_id: str, answer: Answer) -> None:
+    lease.check()
+    try:
+        ccs.transition(request_id, answer)
+    except (TransitionUnknown, Rejected):
+        return
+
+
+def in_parallel(site: Site, work: Callable[[_Item], None], items: Sequence[_Item]) -> None:
+    """Does `work` for each item on a bounded pool of threads; the first error is raised when all have ended."""
+    with ThreadPoolExecutor(max_workers=site.settings.ccs_concurrency) as pool:
+        for future in [pool.submit(work, item) for item in items]:
+            future.result()

@@ -1,0 +1,92 @@
+"""Fetching the raw CCS entities of a batch: a shard's key range, or the entities of a delta by their ids."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ccs_dacs_pipeline.ccs import IncompleteRange, plan_ranges
+from ccs_dacs_pipeline.ledger import contents, requests
+from ccs_dacs_pipeline.ledger.contents import Frame
+from ccs_dacs_pipeline.ledger.life import BatchStateError, Stage, get, stop
+from ccs_dacs_pipeline.partitions import Mode
+from ccs_dacs_pipeline.sync.stored import recorded_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import polars as pl
+
+    from ccs_dacs_pipeline.entities import Entity
+    from ccs_dacs_pipeline.ledger.leases import Lease
+    from ccs_dacs_pipeline.ledger.life import Batch
+    from ccs_dacs_pipeline.sync.site import Site
+
+PAGES_PER_RANGE = 20
+"""A range is read again as a whole when it is incomplete (sync-lifecycle.md, Completeness)."""
+
+
+def fetch(site: Site, batch: Batch, entity: Entity, lease: Lease) -> Frame:
+    """Fetches the entities of a claimed batch into its raw frame and records it; returns the recorded figures.
+
+    Before the batch is sealed every call fetches again; after it CCS is never asked, and the stored frame is checked
+    against the ledger instead.
+
+    Raises:
+        CcsError: CCS did not give the entities; an incomplete range also stops the batch.
+        StoredDataError: the stored frame of a sealed batch is not what the ledger recorded.
+    """
+    if batch.rows_fixed:
+        return recorded_frame(site, batch, entity.source)
+    if not batch.reached(Stage.CLAIMED):
+        raise BatchStateError(f"Batch {batch.key} is not claimed yet: materialize ccs/sync_batch for it first.")
+    read = _by_range if batch.key.mode is Mode.INITIAL else _by_ids
+    with _stopping(site, batch):
+        stored = site.frames.write(str(batch.key), entity.source, read(site, batch, entity))
+    frame = Frame(rows=stored.rows, bytes=stored.bytes, sha256=stored.sha256)
+    with site.ledger.write() as db:
+        lease.check(db)
+        contents.record_fetched(db, get(db, batch.key), entity.name, entity.source, frame)
+    return frame
+
+
+@contextmanager
+def _stopping(site: Site, batch: Batch) -> Iterator[None]:
+    """Stops the batch when a range stays incomplete: an operator must look at CCS."""
+    try:
+        yield
+    except IncompleteRange as error:
+        with site.ledger.write() as db:
+            stop(db, batch.key, str(error))
+        raise
+
+
+def _by_range(site: Site, batch: Batch, entity: Entity) -> Iterator[pl.DataFrame]:
+    """Yields the entities of a shard in id order, some ranges read ahead at once."""
+    low_id, high_id = str(batch.low_id), str(batch.high_id)
+    total = site.ccs.count(entity, low_id, high_id)
+    ranges = plan_ranges(low_id, high_id, total, max_entities=PAGES_PER_RANGE * site.settings.ccs_page_size)
+    waiting = deque(ranges)
+    with ThreadPoolExecutor(max_workers=site.settings.ccs_concurrency) as pool:
+        under_way = deque(
+            pool.submit(site.ccs.read_range, entity, *waiting.popleft())
+            for _ in range(min(site.settings.ccs_concurrency, len(waiting)))
+        )
+        try:
+            while under_way:
+                yield from under_way.popleft().result()
+                if waiting:
+                    under_way.append(pool.submit(site.ccs.read_range, entity, *waiting.popleft()))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _by_ids(site: Site, batch: Batch, entity: Entity) -> Iterator[pl.DataFrame]:
+    """Yields the entities that the batch is to send, in id order, a page at a time."""
+    with site.ledger.read() as db:
+        ids = [entity_id for entity_id, _, _ in requests.to_send(db, batch.key, entity.name)]
+    size = site.settings.ccs_page_size
+    for start in range(0, len(ids), size):
+        yield site.ccs.read_ids(entity, ids[start : start + size])

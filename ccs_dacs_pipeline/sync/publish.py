@@ -1,0 +1,161 @@
+"""Publishing the files of a batch or of a whole snapshot, manifest last (sync-lifecycle.md, Files; Shards)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ccs_dacs_pipeline.ccs import Answer
+from ccs_dacs_pipeline.dacs.manifest import ManifestFile, render_manifest
+from ccs_dacs_pipeline.dacs.names import manifest_name
+from ccs_dacs_pipeline.entities import ENTITIES
+from ccs_dacs_pipeline.folders import FileExists, SourceMissing, TargetDiffers, publish
+from ccs_dacs_pipeline.ledger import contents, requests
+from ccs_dacs_pipeline.ledger.life import (
+    BatchStateError,
+    GateClosedError,
+    Stage,
+    begin_publishing,
+    finish_delivery,
+    get,
+    hold,
+    owned,
+    stop,
+)
+from ccs_dacs_pipeline.partitions import Mode
+from ccs_dacs_pipeline.sync.stored import StoredDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ccs_dacs_pipeline.ledger.contents import File
+    from ccs_dacs_pipeline.ledger.leases import Lease
+    from ccs_dacs_pipeline.ledger.life import Batch
+    from ccs_dacs_pipeline.partitions import SyncBatch
+    from ccs_dacs_pipeline.sync.site import Site
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What came of an attempt to deliver.
+
+    Attributes:
+        batches: the batches of the delivery: all shards of a snapshot, or the one batch.
+        files: the files, in the order they became visible; empty when nothing was published yet.
+        waiting_for: why nothing was published yet, None when all is delivered.
+    """
+
+    batches: list[Batch]
+    files: list[File]
+    waiting_for: str | None = None
+
+
+def deliver(site: Site, key: SyncBatch, lease: Lease) -> Delivery:
+    """Publishes a sealed batch, or the whole snapshot once all its shards are sealed; delivered ones stay as they are.
+
+    Args:
+        site: the site.
+        key: the batch; for a shard its snapshot is meant.
+        lease: the incremental lane, or for a shard the lease of its snapshot.
+
+    Raises:
+        StoredDataError: a file to publish is missing or differs, or another file has its name; the batch is stopped.
+        LeaseLostError: another worker goes on with this delivery.
+    """
+    with site.ledger.read() as db:
+        batches = owned(db, key.owner)
+    unsealed = [batch for batch in batches if not batch.reached(Stage.SEALED)]
+    if any(str(batch.key) == str(key) for batch in unsealed):
+        raise BatchStateError(f"Batch {key} is not sealed yet: materialize its three extract assets first.")
+    if unsealed:
+        return Delivery(batches, [], f"{len(unsealed)} of {len(batches)} shards are not sealed yet")
+    try:
+        with site.ledger.write() as db:
+            lease.check(db)
+            begin_publishing(db, batches)
+    except GateClosedError as error:
+        with site.ledger.write() as db:
+            hold(db, key, error.snapshot)
+        return Delivery(batches, [], str(error))
+    files = _files_in_order(site, batches)
+    try:
+        for file in files:
+            _publish_file(site, file, lease)
+        _publish_manifest(site, batches, files, lease)
+    except (StoredDataError, SourceMissing, TargetDiffers) as error:
+        with site.ledger.write() as db:
+            for batch in batches:
+                stop(db, batch.key, str(error))
+        raise
+    _record_delivery(site, batches, lease)
+    with site.ledger.read() as db:
+        return Delivery(owned(db, key.owner), _files_in_order(site, batches))
+
+
+def _files_in_order(site: Site, batches: Sequence[Batch]) -> list[File]:
+    """Returns all files, contacts first: DACS refuses rows whose parents it does not know."""
+    with site.ledger.read() as db:
+        return [
+            file for entity in ENTITIES for batch in batches for file in contents.files_of(db, batch, entity.name)
+        ]
+
+
+def _publish_file(site: Site, file: File, lease: Lease) -> None:
+    """Publishes one file and records it before its source is removed; one that is recorded is only tidied up."""
+    if file.delivered is None:
+        lease.check()
+        publish(site.extract, file.name, site.upload, sha256=file.sha256)
+        with site.ledger.write() as db:
+            lease.check(db)
+            contents.record_file_delivered(db, file.name)
+    site.extract.remove(file.name)
+
+
+def _publish_manifest(site: Site, batches: Sequence[Batch], files: Sequence[File], lease: Lease) -> None:
+    """Publishes the manifest, last; the same ledger gives the same bytes at every attempt."""
+    if site.settings.manifest == "off" or not files:
+        return
+    first = batches[0]
+    owner, rerun = first.key.owner, first.rerun
+    with site.ledger.read() as db:
+        if contents.manifest_delivered(db, owner, rerun):
+            return
+    listed = [ManifestFile(one.name, one.entity, one.rows, one.bytes, one.sha256) for one in files]
+    data = render_manifest(owner, first.key.mode.value, rerun, site.profile.name, listed)
+    name, sha256 = manifest_name(owner, rerun), hashlib.sha256(data).hexdigest()
+    with site.ledger.write() as db:
+        lease.check(db)
+        contents.record_manifest(db, owner, rerun, name, sha256)
+    with site.upload.create() as file:
+        file.write(data)
+        lease.check()
+        try:
+            file.commit(name, replace=False)
+        except FileExists:
+            if site.upload.sha256(name) != sha256:
+                raise StoredDataError(
+                    f"{name} is in the upload folder already, with other content. Find out what put it there, remove "
+                    f"it, then `ccs-dacs batch resume {owner}`."
+                ) from None
+    with site.ledger.write() as db:
+        lease.check(db)
+        contents.record_manifest_delivered(db, owner, rerun)
+
+
+def _record_delivery(site: Site, batches: Sequence[Batch], lease: Lease) -> None:
+    with site.ledger.write() as db:
+        lease.check(db)
+        fresh = [batch for batch in batches if not get(db, batch.key).reached(Stage.DELIVERED)]
+        if not fresh:
+            return
+        finish_delivery(db, fresh)
+        for batch in fresh:
+            if batch.key.mode is Mode.DELTA and not batch.rerun:
+                acknowledged = site.settings.acknowledgements == "expected"
+                requests.settle_delivered(
+                    db, batch.key, acknowledged=acknowledged, answer=Answer.positive().to_json()
+                )
+            if batch.key.mode is not Mode.INITIAL:
+                contents.clear_quarantine(db, batch.key)
+        requests.settle_batches(db)

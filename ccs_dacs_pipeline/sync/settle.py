@@ -1,0 +1,122 @@
+"""Settling requests in CCS: DACS's answers, our own errors, and what delivery settles, many at a time.
+
+Each answer is recorded before it is sent and the state is read before and after (ccs-rest.md, Sync requests), so that a
+lost answer is never repeated blind. CCS may be down for days: what is not told stays due.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ccs_dacs_pipeline.ccs import Answer, SyncStatus
+from ccs_dacs_pipeline.ledger import acknowledgements, requests
+from ccs_dacs_pipeline.ledger.requests import Due, Settlement, Source
+from ccs_dacs_pipeline.sync.claim import CHUNK, read_states, transition_all
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ccs_dacs_pipeline.ledger.leases import Lease
+    from ccs_dacs_pipeline.sync.site import Site
+
+
+@dataclass
+class Settled:
+    """What one pass settled: requests by how they ended, batches touched, answers that stay due."""
+
+    by_settlement: Counter[str] = field(default_factory=Counter)
+    batches: set[str] = field(default_factory=set)
+    still_due: int = 0
+
+    @property
+    def total(self) -> int:
+        """Requests settled."""
+        return self.by_settlement.total()
+
+
+def settle(site: Site, lease: Lease) -> Settled:
+    """Takes every answer that is due to CCS.
+
+    Args:
+        site: the site.
+        lease: the acknowledgements lane.
+
+    Raises:
+        CcsError: CCS cannot be asked; what was not told stays due.
+        LeaseLostError: another worker goes on with this.
+    """
+    result = Settled()
+    _take_stored(site, lease, result)
+    after = ""
+    while True:
+        with site.ledger.read() as db:
+            due = requests.due(db, CHUNK, after)
+        if not due:
+            break
+        after = due[-1].request_id
+        _settle_chunk(site, lease, due, result)
+    with site.ledger.write() as db:
+        lease.check(db)
+        result.batches.update(requests.settle_batches(db))
+    return result
+
+
+def _take_stored(site: Site, lease: Lease, result: Settled) -> None:
+    """Turns stored acknowledgements into answers that are due."""
+    expected = site.settings.acknowledgements == "expected"
+    with site.ledger.write() as db:
+        lease.check(db)
+        acknowledgements.match_parked(db)
+    while True:
+        with site.ledger.write() as db:
+            lease.check(db)
+            taken = requests.take_acknowledgements(db, expected=expected)
+        if taken is None:
+            return
+        result.batches.update(taken)
+
+
+def _settle_chunk(site: Site, lease: Lease, due: Sequence[Due], result: Settled) -> None:
+    ids = [one.request_id for one in due]
+    before = read_states(site.ccs, ids)
+    open_ones = [one for one in due if before[one.request_id] == SyncStatus.AWAITINGACK]
+    with site.ledger.write() as db:
+        lease.check(db)
+        requests.record_answer_attempts(db, open_ones)
+    transition_all(site, lease, [(one.request_id, _answer(site, one)) for one in open_ones])
+    after = before | (read_states(site.ccs, [one.request_id for one in open_ones]) if open_ones else {})
+    tried = {one.request_id for one in open_ones}
+    settled = [(one, how) for one in due if (how := _settlement(one, after, tried=one.request_id in tried))]
+    with site.ledger.write() as db:
+        lease.check(db)
+        requests.settle(db, settled)
+    result.by_settlement.update(how.value for _, how in settled)
+    result.batches.update(one.batch for one, _ in settled)
+    result.still_due += len(due) - len(settled)
+
+
+def _answer(site: Site, due: Due) -> Answer:
+    settings = site.settings
+    return Answer.from_json(due.answer, category=settings.message_category, number=settings.message_number)
+
+
+def _settlement(due: Due, states: Mapping[str, str], *, tried: bool) -> Settlement | None:
+    """Says how a request ended, from the state read last; None when it has not.
+
+    A final state that our own recorded attempt explains is ours; any other was made by somebody else in CCS.
+    """
+    state = states[due.request_id]
+    if state == SyncStatus.AWAITINGACK:
+        return None
+    if state == SyncStatus.PENDING:
+        return Settlement.CLOSED  # CCS began it anew: it is picked again as a new change
+    meant = SyncStatus.ERROR if due.has_error else SyncStatus.SYNCHRONIZED
+    if state != meant or not (tried or due.attempts):
+        return Settlement.CLOSED
+    if due.source is Source.OWN:
+        return Settlement.OWN_ERROR
+    if due.source is Source.DELIVERY:
+        return Settlement.ON_DELIVERY
+    return Settlement.NEGATIVE if due.has_error else Settlement.POSITIVE

@@ -1,0 +1,147 @@
+"""One configured site: everything a sync needs of the outside, opened from the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ccs_dacs_pipeline.ccs import BasicAuth, CcsClient, Connection, OAuth
+from ccs_dacs_pipeline.dacs.names import FileNameTemplate
+from ccs_dacs_pipeline.entities import ENTITIES, Eligibility, LayoutProfile, load_profile
+from ccs_dacs_pipeline.folders import Folder, open_folder
+from ccs_dacs_pipeline.frames import FrameStore
+from ccs_dacs_pipeline.ledger import Ledger
+from ccs_dacs_pipeline.ledger.leases import Lease, acquire
+
+if TYPE_CHECKING:
+    from ccs_dacs_pipeline.settings import Settings
+
+
+_SEARCHES = (*(entity.service for entity in ENTITIES), "syncRequests")
+
+
+@dataclass
+class Site:
+    """Ledger, CCS, folders, frames and layout of one site. Opened when first used, closed once; thread safe."""
+
+    settings: Settings
+    _opened: list[object] = field(default_factory=list, init=False, repr=False)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger, migrated."""
+        ledger = Ledger(self.settings.ledger)
+        ledger.migrate()
+        self._opened.append(ledger)
+        return ledger
+
+    @cached_property
+    def ccs(self) -> CcsClient:
+        """The client of CCS.
+
+        Raises:
+            SettingsError: a setting that it needs is missing.
+        """
+        client = CcsClient(connection(self.settings), concurrency=self.settings.ccs_concurrency)
+        self._opened.append(client)
+        return client
+
+    @cached_property
+    def profile(self) -> LayoutProfile:
+        """The layout profile."""
+        return load_profile(self.settings.layout_profile, datetime_format=self.settings.datetime_format)
+
+    @cached_property
+    def names(self) -> FileNameTemplate:
+        """The template of extract file names."""
+        return FileNameTemplate.parse(self.settings.file_name_template)
+
+    @cached_property
+    def frames(self) -> FrameStore:
+        """The frames between assets."""
+        return FrameStore(self.settings.folder("frames"))
+
+    @cached_property
+    def extract(self) -> Folder:
+        """The extract folder."""
+        return open_folder(self.settings.folder("extract"), setting="CCS_DACS_EXTRACT_URL")
+
+    @cached_property
+    def upload(self) -> Folder:
+        """DACS's upload folder."""
+        return open_folder(self.settings.folder("upload"), setting="CCS_DACS_UPLOAD_URL")
+
+    @cached_property
+    def eligibility(self) -> Eligibility:
+        """Which entities the site sends."""
+        return Eligibility(
+            person_types=self.settings.eligible_person_types,
+            sp_types=self.settings.eligible_sp_types,
+            sa_types=self.settings.eligible_sa_types,
+            sa_statuses=self.settings.eligible_sa_statuses,
+            divisions=self.settings.eligible_divisions,
+        )
+
+    def lease(self, name: str, holder: str) -> Lease:
+        """Takes a lease of the ledger for `holder`, or takes it again.
+
+        Raises:
+            LeaseHeldError: another worker has it.
+        """
+        settings = self.settings
+        return acquire(self.ledger, name, holder, term=settings.lease_seconds, grace=settings.ccs_call_seconds)
+
+    def wall_clock(self) -> datetime:
+        """The present time in the base time zone, whole seconds, without zone: as a Change Date Time is written."""
+        return datetime.now(self.settings.zone).replace(tzinfo=None, microsecond=0)
+
+    @property
+    def call_limit(self) -> timedelta:
+        """The longest time that one call may take."""
+        return timedelta(seconds=self.settings.ccs_call_seconds)
+
+    def close(self) -> None:
+        """Closes what was opened."""
+        while self._opened:
+            self._opened.pop().close()  # type: ignore[attr-defined]
+        for name in ("ledger", "ccs"):
+            self.__dict__.pop(name, None)
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connection(settings: Settings) -> Connection:
+    """Returns how CCS is reached.
+
+    Raises:
+        SettingsError: a setting that the chosen authentication needs is missing.
+    """
+    base_url = settings.required("ccs_base_url", why="reaching CCS")
+    auth: BasicAuth | OAuth | None = None
+    if settings.ccs_auth == "basic":
+        why = "Basic authentication at CCS"
+        auth = BasicAuth(settings.required("ccs_username", why=why), settings.required("ccs_password", why=why))
+    elif settings.ccs_auth == "oauth":
+        why = "OAuth at CCS"
+        auth = OAuth(
+            token_url=settings.required("ccs_token_url", why=why),
+            client_id=settings.required("ccs_client_id", why=why),
+            client_secret=settings.required("ccs_client_secret", why=why),
+            scope=settings.ccs_scope or "",
+            credentials_in_form=settings.ccs_credentials_in_form,
+        )
+    return Connection(
+        base_url=base_url,
+        auth=auth,
+        ca_file=settings.ccs_ca_file,
+        page_size=settings.ccs_page_size,
+        call_seconds=settings.ccs_call_seconds,
+        language=settings.ccs_language,
+        search_paths={name: f"{settings.ccs_search_root}/{name}/search" for name in _SEARCHES},
+    )

@@ -1,0 +1,211 @@
+"""How batches come to be: a snapshot's shards, a delta's requests, a resync's entities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ccs_dacs_pipeline.ccs import SyncStatus, plan_ranges
+from ccs_dacs_pipeline.entities import ENTITIES, entity_named
+from ccs_dacs_pipeline.ledger import requests
+from ccs_dacs_pipeline.ledger.life import (
+    BatchStateError,
+    GateClosedError,
+    Stage,
+    abort,
+    advance,
+    begin_attempt,
+    create_chosen,
+    create_snapshot,
+    find,
+    gate_holder,
+    get,
+    highest_number,
+    owned,
+)
+from ccs_dacs_pipeline.ledger.requests import Chosen
+from ccs_dacs_pipeline.ledger.store import mark, note
+from ccs_dacs_pipeline.partitions import Mode, SyncBatch
+from ccs_dacs_pipeline.sync.choose import choose
+from ccs_dacs_pipeline.sync.claim import claim
+from ccs_dacs_pipeline.sync.mapping import own_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from ccs_dacs_pipeline.ledger.leases import Lease
+    from ccs_dacs_pipeline.ledger.life import Batch
+    from ccs_dacs_pipeline.sync.site import Site
+
+BLOCKED = "blocked pending requests"
+"""The mark under which the ledger remembers how many pending requests wait for unfinished batches."""
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Why there is no batch to work on; a success, not an error."""
+
+    reason: str
+
+
+def begin(site: Site, key: SyncBatch, lease: Lease) -> Batch | Nothing:
+    """Creates the batch where the ledger has none, claims its requests, and returns it ready for fetching.
+
+    A batch that exists is taken as it is: no request is ever added to it.
+
+    Raises:
+        BatchStateError: it is stopped or aborted, or cannot be created; names the way out.
+        CcsError: CCS did not do its part; a resume goes on from there.
+    """
+    with site.ledger.read() as db:
+        known = find(db, key)
+    if known is not None and known.reached(Stage.CLAIMED) and known.state in (Stage.DELIVERED, Stage.SETTLED):
+        return known
+    if known is None:
+        nothing = _create(site, key, lease)
+        if nothing is not None:
+            return nothing
+    with site.ledger.write() as db:
+        lease.check(db)
+        begin_attempt(db, key)
+    if key.mode is Mode.INITIAL:
+        with site.ledger.write() as db:
+            advance(db, key, Stage.CLAIMED)
+    else:
+        claim(site, key, lease)
+    with site.ledger.read() as db:
+        return get(db, key)
+
+
+def _create(site: Site, key: SyncBatch, lease: Lease) -> Nothing | None:
+    if key.mode is Mode.INITIAL:
+        start_snapshot(site, key.number, key.shards)
+        return None
+    if key.mode is Mode.DELTA:
+        return _start_delta(site, key, lease)
+    raise BatchStateError(f"There is no batch {key}: a resync begins with `ccs-dacs resync`, which makes its key.")
+
+
+def start_snapshot(site: Site, number: int, shards: int) -> None:
+    """Creates a snapshot of as many shards, which closes the gate.
+
+    Raises:
+        BatchStateError: another one is unfinished, the number is used, or there are more shards than ids.
+    """
+    low_id, high_id = site.settings.low_id, site.settings.high_id
+    ranges = split_evenly(low_id, high_id, shards)
+    codes = [entity.initial_code for entity in ENTITIES]
+    with site.ledger.write() as db:
+        create_snapshot(db, number, ranges, codes=codes, first=site.settings.first_batch_numbers)
+
+
+def split_evenly(low_id: str, high_id: str, parts: int) -> list[tuple[str, str]]:
+    """Cuts an inclusive range of 10-digit ids into consecutive ranges of equal width.
+
+    Raises:
+        BatchStateError: there are fewer ids than parts.
+    """
+    low, width = int(low_id), int(high_id) - int(low_id) + 1
+    if not 1 <= parts <= width:
+        raise BatchStateError(f"{parts} shards cannot be made of the ids {low_id} to {high_id}; ask for fewer.")
+    cuts = [low + width * part // parts for part in range(parts + 1)]
+    return [(f"{start:010d}", f"{end - 1:010d}") for start, end in zip(cuts, cuts[1:], strict=False)]
+
+
+def pending_requests(site: Site) -> Iterator[Chosen]:
+    """Yields every pending sync request of our entities, page by page."""
+    for entity in ENTITIES:
+        for page in site.ccs.sync_requests(business_object=entity.business_object, status=SyncStatus.PENDING):
+            for found in page:
+                yield Chosen(found.id, entity.name, found.pk_value1.strip(), found.created)
+
+
+def count_pending(site: Site) -> int:
+    """Returns how many sync requests of our entities are pending."""
+    status = SyncStatus.PENDING
+    return sum(
+        site.ccs.count_sync_requests(business_object=entity.business_object, status=status) for entity in ENTITIES
+    )
+
+
+def latest_pending(site: Site) -> datetime | None:
+    """Returns when the newest pending request was created: what is pending now is what is not younger."""
+    return max((request.created for request in pending_requests(site)), default=None)
+
+
+def _start_delta(site: Site, key: SyncBatch, lease: Lease) -> Nothing | None:
+    with site.ledger.read() as db:
+        snapshot = gate_holder(db)
+    if snapshot is not None:
+        return Nothing(f"held by snapshot {snapshot}")
+    pending = list(pending_requests(site))
+    try:
+        with site.ledger.write() as db:
+            lease.check(db)
+            waiting = requests.open_requests(db)
+            fresh = [request for request in pending if request.request_id not in waiting]
+            chosen = choose(fresh, limit=site.settings.delta_max_requests, busy=requests.busy_entities(db))
+            if not chosen:
+                mark(db, BLOCKED, len(pending))
+                return Nothing(_why_nothing(len(pending)))
+            create_chosen(db, key, codes=incremental_codes(), first=site.settings.first_batch_numbers)
+            requests.add(db, key, chosen)
+    except GateClosedError as error:
+        return Nothing(str(error))
+    return None
+
+
+def _why_nothing(pending: int) -> str:
+    if not pending:
+        return "nothing pending"
+    return f"{pending} pending requests wait for unfinished batches (`ccs-dacs batch list`)"
+
+
+def incremental_codes() -> list[str]:
+    """Returns the batch codes of deltas and resyncs."""
+    return [entity.incremental_code for entity in ENTITIES]
+
+
+def start_resync(site: Site, entity: str, ids: Sequence[str]) -> tuple[SyncBatch, list[str]]:
+    """Creates a resync of chosen entities; returns its key, and the ids that unfinished batches send anyway.
+
+    Raises:
+        BatchStateError: nothing is left to send.
+        GateClosedError: a snapshot holds the gate.
+    """
+    name = entity_named(entity).name
+    with site.ledger.write() as db:
+        busy = {entity_id for kind, entity_id in requests.busy_entities(db) if kind == name}
+        chosen = sorted(set(ids) - busy)
+        left = sorted(set(ids) & busy)
+        if not chosen:
+            raise BatchStateError(
+                f"None of the {len(set(ids))} ids is left to send: unfinished batches hold them. Let those be delivered."
+            )
+        key = SyncBatch(Mode.RESYNC, highest_number(db, Mode.RESYNC) + 1)
+        create_chosen(db, key, codes=incremental_codes(), first=site.settings.first_batch_numbers)
+        requests.add_entities(db, key, ((name, entity_id) for entity_id in chosen))
+        note(db, "resync chosen", str(key), entity=name, entities=len(chosen), left=len(left))
+    return key, left
+
+
+def ids_in_range(site: Site, entity: str, low_id: str, high_id: str) -> list[str]:
+    """Returns the ids of the entities that CCS has in a range."""
+    found = entity_named(entity)
+    total = site.ccs.count(found, low_id, high_id)
+    ids: list[str] = []
+    for low, high in plan_ranges(low_id, high_id, total, max_entities=20 * site.settings.ccs_page_size):
+        for frame in site.ccs.read_range(found, low, high):
+            ids.extend(frame[found.id_member].to_list())
+    return ids
+
+
+def give_up(site: Site, owner: str) -> list[Batch]:
+    """Aborts a batch or snapshot; every claimed request of it is due an error answer."""
+    with site.ledger.write() as db:
+        batches = abort(db, owner)
+        for batch in batches:
+            if batch.key.mode is Mode.DELTA:
+                requests.abort(db, batch.key, own_error(site, f"aborted: batch {batch.key} was given up"))
+        return owned(db, owner)
