@@ -1,0 +1,37 @@
+"""The code location. Loads from settings and the layout profile alone; no network, no database (interface.md)."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from ccs_dacs_pipeline.assets import build_assets
+from ccs_dacs_pipeline.entities import load_profile
+from ccs_dacs_pipeline.jobs import deliver_acknowledgements, sync_jobs
+from ccs_dacs_pipeline.resources import site_resource
+from ccs_dacs_pipeline.sensors import acknowledgements_sensor, pending_sensor
+from ccs_dacs_pipeline.settings import load_settings
+
+
+def build_defs(*, overrides: Mapping[str, object] | None = None) -> dg.Definitions:
+    """Returns the definitions of a site.
+
+    Args:
+        overrides: resources that replace ours, by name: `site` gives a test its own world.
+
+    Raises:
+        SettingsError: a setting is wrong.
+        LayoutError: the layout profile is wrong.
+    """
+    settings = load_settings()
+    assets = build_assets(load_profile(settings.layout_profile, datetime_format=settings.datetime_format))
+    jobs = sync_jobs(assets)
+    running = settings.sensors == "on"
+    return dg.Definitions(
+        assets=assets,
+        jobs=[*jobs, deliver_acknowledgements],
+        sensors=[pending_sensor(jobs, running=running), acknowledgements_sensor(running=running)],
+        resources={"site": site_resource, **(overrides or {})},
+    )
+
+
+defs = build_defs()

@@ -1,0 +1,68 @@
+"""Jobs: what a run does. Both syncs are the whole asset graph for one batch; answers are taken to CCS many at a time."""
+
+from typing import Any
+
+import dagster as dg
+
+from ccs_dacs_pipeline.assets.acknowledgement import report_batches
+from ccs_dacs_pipeline.assets.work import holder_of, lane
+from ccs_dacs_pipeline.ledger.leases import ACKNOWLEDGEMENTS, LeaseHeldError
+from ccs_dacs_pipeline.sync.settle import settle
+from ccs_dacs_pipeline.sync.site import Site
+
+INITIAL_SYNC = "initial_sync"
+INCREMENTAL_SYNC = "incremental_sync"
+DELIVER_ACKNOWLEDGEMENTS = "deliver_acknowledgements"
+
+# Limits of the run queue in dagster.yaml go by this tag: one delta lane, one lane for acknowledgements.
+LANE_TAG = "ccs_dacs/lane"
+
+
+def sync_jobs(assets: list[dg.AssetsDefinition]) -> list[Any]:
+    """Returns the two sync jobs over the asset graph.
+
+    In-process, since six small steps take 7 s so and 43 s in processes of their own, and a killed worker leaves no
+    orphan step behind (docs/decisions/0003-in-process-executor.md).
+    """
+    selection = dg.AssetSelection.assets(*assets)
+    return [
+        dg.define_asset_job(
+            INITIAL_SYNC,
+            selection=selection,
+            executor_def=dg.in_process_executor,
+            description="One shard of a snapshot: all eligible entities of its key range, published with the whole.",
+            tags={LANE_TAG: "initial"},
+        ),
+        dg.define_asset_job(
+            INCREMENTAL_SYNC,
+            selection=selection,
+            executor_def=dg.in_process_executor,
+            description="One delta or resync batch: pending sync requests claimed, their entities sent.",
+            tags={LANE_TAG: "incremental"},
+        ),
+    ]
+
+
+@dg.op(required_resource_keys={"site"}, description="Takes every answer that is due to CCS, and settles its request.")
+def take_answers_to_ccs(context: dg.OpExecutionContext) -> None:
+    """Settles requests under the acknowledgements lane; another pass under way does the same work, so this one ends."""
+    site: Site = context.resources.site
+    try:
+        with lane(site, ACKNOWLEDGEMENTS, holder_of(context), wait=False) as lease:
+            settled = settle(site, lease)
+    except LeaseHeldError as error:
+        context.log.info(f"Another pass takes the answers to CCS: {error}")
+        return
+    context.add_output_metadata({**settled.by_settlement, "batches": len(settled.batches), "due": settled.still_due})
+    report_batches(context.instance, site, sorted(settled.batches))
+
+
+@dg.job(
+    name=DELIVER_ACKNOWLEDGEMENTS,
+    executor_def=dg.in_process_executor,
+    description="Takes stored acknowledgements and our own answers to CCS, for all batches at once.",
+    tags={LANE_TAG: "acknowledgements"},
+)
+def deliver_acknowledgements() -> None:
+    """One pass over every answer that is due."""
+    take_answers_to_ccs()

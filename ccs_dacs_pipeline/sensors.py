@@ -1,0 +1,249 @@
+"""Sensors: they look, decide and ask for runs; every effect is the run's (design.md, decision 5).
+
+Each is a pure decision over a view, with a thin shell that reads the view. A reading that fails is a skip with its
+reason, never "nothing pending".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from ccs_dacs_pipeline.assets.work import PARTITIONS
+from ccs_dacs_pipeline.ccs import CcsError
+from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, INITIAL_SYNC, deliver_acknowledgements
+from ccs_dacs_pipeline.ledger import LedgerError
+from ccs_dacs_pipeline.ledger.leases import INCREMENTAL, SNAPSHOTS, held_by_other
+from ccs_dacs_pipeline.ledger.life import Aside, Batch, gate_holder, highest_number
+from ccs_dacs_pipeline.ledger.report import answers_due, unfinished
+from ccs_dacs_pipeline.ledger.store import marked
+from ccs_dacs_pipeline.partitions import SYNC_BATCH, KeyRefusedError, Mode, SyncBatch
+from ccs_dacs_pipeline.settings import SettingsError
+from ccs_dacs_pipeline.sync.site import Site
+from ccs_dacs_pipeline.sync.start import BLOCKED, count_pending
+
+UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_FIRST_WAIT = timedelta(seconds=15)
+_LONGEST_WAIT = timedelta(hours=1)
+_LOOKED_BACK = 10
+
+
+def back_off(attempts: int) -> timedelta:
+    """Returns how long to wait after so many attempts before the next: doubling, at most an hour."""
+    return min(_FIRST_WAIT * 2 ** min(attempts, 20), _LONGEST_WAIT) if attempts else timedelta()
+
+
+@dataclass(frozen=True)
+class View:
+    """What the pending sensor sees.
+
+    Attributes:
+        now: the present moment.
+        gate: the snapshot that holds the gate.
+        unfinished: batches neither delivered nor aborted, oldest first.
+        active: partitions of the sync jobs that have a run queued or running.
+        delta_active: whether a run of the incremental job, or a command, has the lane.
+        snapshot_active: whether a command works on a snapshot.
+        pending: pending requests in CCS.
+        blocked: pending requests that the last pick found to be waiting for unfinished batches.
+        highest: the highest delta number in ledger and partitions.
+    """
+
+    now: datetime
+    gate: int | None
+    unfinished: Sequence[Batch]
+    active: frozenset[str]
+    delta_active: bool
+    snapshot_active: bool
+    pending: int
+    blocked: int
+    highest: int
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A run to ask for."""
+
+    key: SyncBatch
+    job: str
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Why no run is asked for."""
+
+    reason: str
+
+
+def decide(view: View) -> Ask | Skip:
+    """Decides on the next run: an unfinished batch first, else a new delta, at most one."""
+    shard = next((batch for batch in view.unfinished if _shard_is_ready(batch, view)), None)
+    if shard is not None:
+        return Ask(shard.key, INITIAL_SYNC)
+    if view.delta_active:
+        return Skip("an incremental pass is queued or running")
+    if view.gate is not None:
+        return Skip(f"held by snapshot {view.gate}; {view.pending} requests are pending")
+    deltas = [batch for batch in view.unfinished if batch.key.mode is not Mode.INITIAL]
+    going = [batch for batch in deltas if batch.aside is not Aside.STOPPED]
+    ready = next((batch for batch in going if _is_ready(batch, view)), None)
+    if ready is not None:
+        return Ask(ready.key, INCREMENTAL_SYNC)
+    if not view.pending:
+        return Skip(_waiting(going, "nothing pending"))
+    stopped = len(deltas) - len(going)
+    if deltas and view.pending == view.blocked:
+        return Skip(_waiting(going, f"{view.pending} pending requests wait for {stopped} stopped batches"))
+    return Ask(SyncBatch(Mode.DELTA, view.highest + 1), INCREMENTAL_SYNC)
+
+
+def _shard_is_ready(batch: Batch, view: View) -> bool:
+    mine = batch.key.mode is Mode.INITIAL and not view.snapshot_active
+    return mine and batch.aside is None and str(batch.key) not in view.active and _is_ready(batch, view)
+
+
+def _is_ready(batch: Batch, view: View) -> bool:
+    if batch.aside is Aside.HELD:
+        return view.gate is None
+    return batch.updated + back_off(max(batch.attempts, 1)) <= view.now
+
+
+def _waiting(going: Sequence[Batch], reason: str) -> str:
+    if not going:
+        return reason
+    return f"{reason}; {len(going)} unfinished batches are tried again later, first {going[0].key}"
+
+
+def pending_sensor(jobs: Sequence[object], *, running: bool) -> dg.SensorDefinition:
+    """Returns the sensor that sees pending sync requests and unfinished batches.
+
+    Args:
+        jobs: the sync jobs.
+        running: whether it is on without anybody turning it on.
+    """
+
+    @dg.sensor(
+        name="pending_sync_requests",
+        jobs=list(jobs),  # type: ignore[arg-type]
+        minimum_interval_seconds=10,
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
+        required_resource_keys={"site"},
+        description="Asks for one incremental run when requests are pending in CCS, and resumes unfinished batches.",
+    )
+    def pending_sync_requests(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        site: Site = context.resources.site
+        try:
+            decision = decide(_view(context, site))
+        except (CcsError, LedgerError, SettingsError) as error:
+            return dg.SkipReason(f"Cannot look: {error}")
+        if isinstance(decision, Skip):
+            return dg.SkipReason(decision.reason)
+        key = str(decision.key)
+        attempt = context.instance.get_runs_count(dg.RunsFilter(tags={"dagster/partition": key})) + 1
+        request = dg.RunRequest(
+            run_key=f"{key}:{attempt}", partition_key=key, job_name=decision.job, tags=tags_of(decision.key)
+        )
+        return dg.SensorResult(
+            run_requests=[request], dynamic_partitions_requests=[PARTITIONS.build_add_request([key])]
+        )
+
+    return pending_sync_requests
+
+
+def tags_of(key: SyncBatch) -> dict[str, str]:
+    """Returns the tags of a batch's runs, to filter and to limit by."""
+    tags = {"ccs_dacs/mode": key.mode.value}
+    return tags | {"ccs_dacs/snapshot": str(key.number)} if key.mode is Mode.INITIAL else tags
+
+
+def _view(context: dg.SensorEvaluationContext, site: Site) -> View:
+    runs = context.instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY))
+    active = {run.tags.get("dagster/partition", "") for run in runs}
+    pending = count_pending(site)
+    grace = site.settings.ccs_call_seconds
+    with site.ledger.read() as db:
+        lane_held = held_by_other(db, INCREMENTAL, grace=grace)
+        return View(
+            now=datetime.now(UTC),
+            gate=gate_holder(db),
+            unfinished=unfinished(db),
+            active=frozenset(active),
+            delta_active=lane_held or any(run.job_name == INCREMENTAL_SYNC for run in runs),
+            snapshot_active=held_by_other(db, SNAPSHOTS, grace=grace),
+            pending=pending,
+            blocked=marked(db, BLOCKED) or 0,
+            highest=max(highest_number(db, Mode.DELTA), _highest_partition(context.instance)),
+        )
+
+
+def _highest_partition(instance: dg.DagsterInstance) -> int:
+    numbers = [0]
+    for key in instance.get_dynamic_partitions(SYNC_BATCH):
+        try:
+            batch = SyncBatch.parse(key)
+        except KeyRefusedError:
+            continue
+        if batch.mode is Mode.DELTA:
+            numbers.append(batch.number)
+    return max(numbers)
+
+
+def acknowledgements_sensor(*, running: bool) -> dg.SensorDefinition:
+    """Returns the sensor that sees answers that are due to CCS.
+
+    Args:
+        running: whether it is on without anybody turning it on.
+    """
+
+    @dg.sensor(
+        name="stored_acknowledgements",
+        job=deliver_acknowledgements,
+        minimum_interval_seconds=10,
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
+        required_resource_keys={"site"},
+        description="Asks for a run when stored acknowledgements, or answers of our own, are due to CCS.",
+    )
+    def stored_acknowledgements(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        site: Site = context.resources.site
+        try:
+            with site.ledger.read() as db:
+                due = answers_due(db)
+        except (LedgerError, SettingsError) as error:
+            return dg.SkipReason(f"Cannot look: {error}")
+        records = context.instance.get_run_records(dg.RunsFilter(job_name=DELIVER_ACKNOWLEDGEMENTS), limit=_LOOKED_BACK)
+        past = [(record.dagster_run.status, record.update_timestamp) for record in records]
+        reason = why_not_deliver(due, past, datetime.now(UTC))
+        return dg.SkipReason(reason) if reason else dg.RunRequest()
+
+    return stored_acknowledgements
+
+
+def why_not_deliver(
+    due: int, past: Sequence[tuple[dg.DagsterRunStatus, datetime]], present: datetime
+) -> str | None:
+    """Says why no delivery run is asked for, None when one is.
+
+    Args:
+        due: answers that are due.
+        past: status and last change of the last delivery runs, the newest first.
+        present: the present moment.
+    """
+    if not due:
+        return "no answers are due"
+    if any(status in UNDER_WAY for status, _ in past):
+        return f"{due} answers are due, and a delivery is queued or running"
+    failures = 0
+    for status, _ in past:
+        if status is not dg.DagsterRunStatus.FAILURE:
+            break
+        failures += 1
+    if failures and past[0][1].astimezone(UTC) + back_off(failures) > present:
+        return f"{due} answers are due; the last {failures} deliveries failed, the next is tried later"
+    return None
