@@ -1,0 +1,1 @@
+"""The sandbox: a simulated CCS and DACS."""
