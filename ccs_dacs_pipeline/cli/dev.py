@@ -1,0 +1,128 @@
+"""Services for development: the sandbox alone, or with inbox, Dagster UI and daemon."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ccs_dacs_pipeline.cli import work
+from ccs_dacs_pipeline.cli.console import UsageProblem, say
+from ccs_dacs_pipeline.sandbox import Sandbox, SandboxConfig, serve
+from ccs_dacs_pipeline.settings import variable
+
+if TYPE_CHECKING:
+    from ccs_dacs_pipeline.settings import Settings
+
+_INBOX_PORT = 8089
+_GRACE_SECONDS = 30
+
+
+def serve_sandbox(
+    settings: Settings, *, persons: int, seed: int, host: str, port: int, upload: Path | None, inbox: str | None
+) -> None:
+    """Serves the simulated CCS and DACS until stopped; DACS watches the site's upload folder unless told otherwise."""
+    serve(_config(settings, persons, seed, host, port, upload or Path(settings.folder("upload")), inbox))
+
+
+def _config(
+    settings: Settings, persons: int, seed: int, host: str, port: int, upload: Path, inbox: str | None
+) -> SandboxConfig:
+    def secret(name: str) -> str | None:
+        value = getattr(settings, name)
+        return value.get_secret_value() if value else None
+
+    return SandboxConfig(
+        persons=persons,
+        seed=seed,
+        host=host,
+        port=port,
+        upload_folder=upload,
+        inbox_url=inbox,
+        inbox_username=settings.ack_username,
+        inbox_password=secret("ack_password"),
+        inbox_token=secret("ack_token"),
+        time_zone=settings.base_time_zone,
+    )
+
+
+def run(settings: Settings, *, persons: int, seed: int, host: str, port: int) -> None:
+    """Runs sandbox, inbox, Dagster UI and daemon until stopped, with the sensors on.
+
+    What the settings leave open is pointed at the sandbox; a CCS that is set is used instead of it.
+    """
+    environment = dict(os.environ) | {variable("sensors"): "on", variable("data_dir"): str(settings.data_path)}
+    if settings.ack_auth is None:
+        environment |= {
+            variable("ack_auth"): "basic",
+            variable("ack_username"): "sandbox",
+            variable("ack_password"): "sandbox",
+        }
+    environment["DAGSTER_HOME"] = str(work.dagster_home(settings))
+    environment["VIRTUAL_ENV"] = sys.prefix
+    command = [sys.executable, "-m", "ccs_dacs_pipeline.cli"]
+    with ExitStack() as stack:
+        if settings.ccs_base_url is None:
+            upload = Path(settings.folder("upload"))
+            config = SandboxConfig(
+                persons=persons,
+                seed=seed,
+                host=host,
+                upload_folder=upload,
+                inbox_url=f"http://{host}:{_INBOX_PORT}",
+                inbox_username=environment.get(variable("ack_username")),
+                inbox_password=environment.get(variable("ack_password")),
+                inbox_token=environment.get(variable("ack_token")),
+                time_zone=settings.base_time_zone,
+            )
+            sandbox = stack.enter_context(Sandbox(config))
+            environment |= {
+                variable("ccs_base_url"): sandbox.base_url,
+                variable("ccs_username"): config.username,
+                variable("ccs_password"): config.password,
+            }
+            say(f'Sandbox: {sandbox.base_url}; changes: POST {sandbox.base_url}/sandbox/ccs/changes {{"count": 10}}')
+        services = {
+            "inbox": [*command, "acks", "serve", "--host", host, "--port", str(_INBOX_PORT)],
+            "dagster": [_dg(), "dev", "--host", host, "--port", str(port)],
+        }
+        say(f"Dagster UI: http://{host}:{port}")
+        _supervise([subprocess.Popen(words, env=environment) for words in services.values()])  # noqa: S603
+
+
+def _dg() -> str:
+    """Returns Dagster's command for development, which is no dependency of the runtime.
+
+    Raises:
+        UsageProblem: it is not installed.
+    """
+    found = shutil.which("dg", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if found is None:
+        raise UsageProblem(
+            "The command dg is missing: install dagster-dg-cli, or use `make dev` in the project's folder."
+        )
+    return found
+
+
+def _supervise(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Waits until one service ends or the command is interrupted, then stops all."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        while all(process.poll() is None for process in processes):
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        say("Stopping.")
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        for process in processes:
+            try:
+                process.wait(_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()

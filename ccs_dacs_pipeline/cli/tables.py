@@ -1,0 +1,125 @@
+"""Reports as a person reads them on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Figures = dict[str, Any]
+_NAMES = ("batch", "entity", "state")
+
+
+def _print(console: Console, title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    table = Table(title=title, title_justify="left", expand=False)
+    numeric = [all(isinstance(row[place], int) for row in rows) for place in range(len(columns))]
+    for column, right in zip(columns, numeric, strict=True):
+        justify: Literal["left", "right"] = "right" if right and rows else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column in _NAMES)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_cell(number)}" for name, number in value.items()) or "-"
+    if isinstance(value, list):
+        return "\n".join(str(one) for one in value) or "-"
+    return "-" if value is None else str(value)
+
+
+def batches(console: Console, figures: Figures) -> None:
+    """Prints batches with rows and files."""
+    rows = [[b["key"], b["state"], b["rerun"], b["rows"], b["files"], b["reason"]] for b in figures["batches"]]
+    if rows:
+        _print(console, "Batches", ["batch", "state", "rerun", "rows", "files", "reason"], rows)
+    else:
+        console.print("No batches.")
+
+
+def batch(console: Console, figures: Figures) -> None:
+    """Prints all about one batch."""
+    batches(console, figures)
+    names = ["batch", "entity", "fetched", "written", "quarantined", "not_eligible", "cleaned", "unknown_references"]
+    _print(console, "Entities", names, [[line[name] for name in names] for line in figures["entities"]])
+    requests = [[key, by_outcome] for key, by_outcome in figures["requests"].items() if by_outcome]
+    if requests:
+        _print(console, "Requests", ["batch", "outcomes"], requests)
+    _equations(console, figures["equations"])
+    lines = [[line["at"], line["batch"], line["event"], line["detail"]] for line in figures["journal"]]
+    _print(console, "Journal", ["at", "batch", "event", "detail"], lines)
+
+
+def _equations(console: Console, found: list[Figures]) -> None:
+    rows = [[one["batch"], one["name"], one["left"], one["right"], one["holds"]] for one in found]
+    _print(console, "Control equations", ["batch", "equation", "left", "right", "holds"], rows)
+
+
+def settled(console: Console, figures: Figures) -> None:
+    """Prints what a delivery of acknowledgements did."""
+    stored = figures["acknowledgements"]
+    rows = [[figures["due"], figures["stillDue"], stored["stored"], stored["delivered"], stored["parked"]]]
+    _print(console, "Acknowledgements", ["were due", "still due", "stored", "delivered", "parked"], rows)
+
+
+def status(console: Console, figures: Figures) -> None:
+    """Prints the status report."""
+    gate = figures["gate"]
+    console.print("Gate: open" if gate["open"] else f"Gate: closed, held by {gate['heldBy']}")
+    batches(console, figures)
+    for title, name in (("Requests", "requests"), ("Acknowledgements", "acknowledgements")):
+        _print(console, title, ["what", "how many"], [[what, number] for what, number in figures[name].items()])
+    for title, name in (("Overdue", "overdue"), ("Suspect", "suspect"), ("Quarantined", "quarantined")):
+        if figures[name]:
+            columns = list(figures[name][0])
+            rows = [[line[column] for column in columns] for line in figures[name]]
+            _print(console, title, columns, rows)
+
+
+def reconciliation(console: Console, figures: Figures) -> None:
+    """Prints the control equations, in all and per batch."""
+    names = {
+        "entity": "entity",
+        "eligible": "eligible",
+        "written": "written",
+        "quarantined": "quarantined",
+        "delivered": "delivered",
+        "acknowledgedYes": "yes",
+        "acknowledgedNo": "no",
+        "awaiting": "awaiting",
+        "difference": "difference",
+    }
+    rows = [[line[name] for name in names] for line in figures["entities"]]
+    _print(console, "Reconciliation over all batches", list(names.values()), rows)
+    _equations(console, [{"batch": b["key"], **one} for b in figures["batches"] for one in b["equations"]])
+    console.print("All equations hold." if figures["holds"] else "NOT all equations hold.")
+
+
+def comparison(console: Console, figures: Figures) -> None:
+    """Prints the demo's last table: what CCS has against what DACS holds."""
+    names = {
+        "entity": "entity",
+        "eligible": "CCS eligible",
+        "written": "written",
+        "quarantined": "quarantined",
+        "delivered": "delivered",
+        "acknowledgedYes": "yes",
+        "acknowledgedNo": "no",
+        "lastNegative": "last no",
+        "heldEqual": "held equal",
+        "difference": "difference",
+    }
+    rows = [[line[name] for name in names] for line in figures["entities"]]
+    _print(console, "CCS against DACS", list(names.values()), rows)
+    for violation in figures["violations"]:
+        console.print(f"DACS saw a violation: {violation}", markup=False)
+    console.print("difference = eligible - quarantined - last answered no (last no) - held with equal content")
+    console.print("All figures add up." if figures["holds"] else "The figures do NOT add up.")

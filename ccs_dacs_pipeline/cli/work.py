@@ -1,0 +1,411 @@
+"""The work behind the commands: Dagster jobs run in this process against DAGSTER_HOME, so that the UI shows them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import sqlalchemy as sa
+import uvicorn
+
+from ccs_dacs_pipeline.assets.work import HOLDER_TAG
+from ccs_dacs_pipeline.ccs import CcsError
+from ccs_dacs_pipeline.cli.console import Problem, UsageProblem, progress, say
+from ccs_dacs_pipeline.dacs.inbox import BasicCaller, BearerCaller, Caller, inbox
+from ccs_dacs_pipeline.definitions import build_defs
+from ccs_dacs_pipeline.entities import ENTITIES
+from ccs_dacs_pipeline.folders import FolderError
+from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, INITIAL_SYNC
+from ccs_dacs_pipeline.ledger import LedgerError, life, report, requests
+from ccs_dacs_pipeline.ledger.leases import ACKNOWLEDGEMENTS, INCREMENTAL, SNAPSHOTS, LeaseHeldError
+from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage
+from ccs_dacs_pipeline.ledger.schema import journal
+from ccs_dacs_pipeline.partitions import SYNC_BATCH, Mode, SyncBatch, snapshot_number
+from ccs_dacs_pipeline.sensors import tags_of
+from ccs_dacs_pipeline.settings import load_settings
+from ccs_dacs_pipeline.sync import start
+from ccs_dacs_pipeline.sync.choose import choose
+from ccs_dacs_pipeline.sync.site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from ccs_dacs_pipeline.ledger.leases import Lease
+    from ccs_dacs_pipeline.settings import Settings
+
+FAILURES = (Problem, LedgerError, CcsError, FolderError)
+_POLL_SECONDS = 0.5
+_ID_LENGTH = 10
+
+
+def dagster_home(settings: Settings) -> Path:
+    """Returns DAGSTER_HOME, made from the project's dagster.yaml where it does not exist, and exports it."""
+    home = Path(os.environ.get("DAGSTER_HOME") or settings.data_path / "dagster").absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        shutil.copy(_project_file("dagster.yaml"), home / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def _project_file(name: str) -> Path:
+    """Returns a file of the project's top level: of the checkout, else the copy that the wheel carries."""
+    package = Path(__file__).parents[1]
+    return next(path for path in (package.parent / name, package / name) if path.exists())
+
+
+@contextmanager
+def opened() -> Iterator[Worker]:
+    """Yields a worker on the site of the settings, and closes what it opened."""
+    settings = load_settings()
+    dagster_home(settings)
+    with Site(settings) as site, dg.DagsterInstance.get() as instance:
+        worker = Worker(site, instance)
+        yield worker
+
+
+class Worker:
+    """Runs syncs to their end in this process. Holds the lane over all runs of a pass, under a name of its own."""
+
+    def __init__(self, site: Site, instance: dg.DagsterInstance) -> None:
+        self.site = site
+        self._instance = instance
+        self._holder = f"ccs-dacs {uuid.uuid4()}"
+        # The command's own site serves its runs too: one ledger, one client.
+        resource = dg.ResourceDefinition.hardcoded_resource(site)
+        self._defs = build_defs(overrides={"site": resource})
+
+    def initial(self, *, shards: int | None, new: bool, wait: float) -> dict[str, Any]:
+        """Brings a snapshot to delivery: the unfinished one, or a new one.
+
+        Raises:
+            Problem: it is stopped, or a run failed.
+        """
+        with self._lane(SNAPSHOTS, wait):
+            with self.site.ledger.read() as db:
+                number = life.gate_holder(db)
+            if number is not None and new:
+                start.give_up(self.site, f"initial-{number}")
+                say(f"Snapshot {number} is aborted.")
+                number = None
+            if number is None:
+                with self.site.ledger.read() as db:
+                    number = life.highest_number(db, Mode.INITIAL) + 1
+                start.start_snapshot(self.site, number, shards or 1)
+            else:
+                say(f"Snapshot {number} is unfinished and goes on.")
+            return self._finish_snapshot(number)
+
+    def _finish_snapshot(self, number: int) -> dict[str, Any]:
+        owner = f"initial-{number}"
+        with self.site.ledger.read() as db:
+            shards = life.owned(db, owner)
+        self._refuse_stopped(shards)
+        unsealed = [batch for batch in shards if not batch.reached(Stage.SEALED)]
+        for batch in unsealed or shards[-1:]:
+            self._run(INITIAL_SYNC, batch.key)
+        return self._delivered(owner)
+
+    def _refuse_stopped(self, batches: Sequence[Batch]) -> None:
+        stopped = [batch for batch in batches if batch.aside is Aside.STOPPED]
+        if stopped:
+            owner = stopped[0].key.owner
+            raise Problem(
+                f"Batch {stopped[0].key} is stopped: {stopped[0].reason} Mend the cause, then `ccs-dacs batch resume "
+                f"{owner}`; or give it up with `ccs-dacs batch abort {owner}`."
+            )
+
+    def _delivered(self, owner: str) -> dict[str, Any]:
+        with self.site.ledger.read() as db:
+            batches = life.owned(db, owner)
+            lines = report.batch_lines(db, batches)
+        if not all(batch.reached(Stage.DELIVERED) for batch in batches):
+            raise Problem(f"{owner} is {batches[0].state}, not delivered: {batches[0].reason or 'see its last run.'}")
+        return {"batches": lines}
+
+    def sync(self, *, wait: float) -> dict[str, Any]:
+        """One incremental pass: unfinished batches, then deltas until nothing is pending that was when it began.
+
+        Raises:
+            Problem: a run failed, or the lane is not free in time.
+        """
+        with self.site.ledger.read() as db:
+            snapshot = life.gate_holder(db)
+        if snapshot is not None:
+            say(f"held by snapshot {snapshot}")
+            return {"batches": [], "held": f"initial-{snapshot}"}
+        with self._lane(INCREMENTAL, wait):
+            keys = [batch.key for batch in self._unfinished_deltas()]
+            until = start.latest_pending(self.site)
+            for key in keys:
+                self._run(INCREMENTAL_SYNC, key)
+            while until is not None and self._is_pending(until):
+                with self.site.ledger.read() as db:
+                    key = SyncBatch(Mode.DELTA, life.highest_number(db, Mode.DELTA) + 1)
+                self._run(INCREMENTAL_SYNC, key)
+                with self.site.ledger.read() as db:
+                    batch = life.find(db, key)
+                if batch is None or batch.aside is Aside.HELD:
+                    break
+                keys.append(key)
+            with self.site.ledger.read() as db:
+                snapshot = life.gate_holder(db)
+                batches = [life.get(db, key) for key in keys]
+                lines = report.batch_lines(db, batches)
+        if snapshot is not None:
+            say(f"held by snapshot {snapshot}")
+            return {"batches": lines, "held": f"initial-{snapshot}"}
+        if not keys:
+            say("nothing pending")
+        return {"batches": lines, "held": None}
+
+    def _unfinished_deltas(self) -> list[Batch]:
+        with self.site.ledger.read() as db:
+            return [
+                batch
+                for batch in report.unfinished(db)
+                if batch.key.mode is not Mode.INITIAL and batch.aside is not Aside.STOPPED
+            ]
+
+    def _is_pending(self, until: datetime) -> bool:
+        """Says whether something can be picked that was pending when the pass began."""
+        pending = [request for request in start.pending_requests(self.site) if request.created <= until]
+        with self.site.ledger.read() as db:
+            waiting = requests.open_requests(db)
+            fresh = (request for request in pending if request.request_id not in waiting)
+            return bool(choose(fresh, limit=1, busy=requests.busy_entities(db)))
+
+    def resync(self, entity: str, chosen: Sequence[str] | tuple[str, str], *, wait: float) -> dict[str, Any]:
+        """Sends chosen entities anew: ids, or all of a key range given as (low, high).
+
+        Raises:
+            Problem: a run failed, or the lane is not free in time.
+        """
+        ids = start.ids_in_range(self.site, entity, *chosen) if isinstance(chosen, tuple) else chosen
+        with self._lane(INCREMENTAL, wait):
+            key, left = start.start_resync(self.site, entity, ids)
+            if left:
+                say(f"{len(left)} of the entities are in unfinished batches and go with those, for example {left[0]}.")
+            self._run(INCREMENTAL_SYNC, key)
+            return self._delivered(key.owner)
+
+    def resume(self, owner: str, *, wait: float) -> dict[str, Any]:
+        """Lets a batch or snapshot go on, to delivery."""
+        mode = _mode_of(owner)
+        with self._lane(SNAPSHOTS if mode is Mode.INITIAL else INCREMENTAL, wait):
+            with self.site.ledger.write() as db:
+                life.resume(db, owner)
+            return self._finish(owner)
+
+    def replay(self, owner: str, *, wait: float) -> dict[str, Any]:
+        """Sends a delivered batch or snapshot again under new file names."""
+        mode = _mode_of(owner)
+        with self._lane(SNAPSHOTS if mode is Mode.INITIAL else INCREMENTAL, wait):
+            with self.site.ledger.write() as db:
+                life.replay(db, owner)
+            return self._finish(owner)
+
+    def _finish(self, owner: str) -> dict[str, Any]:
+        number = snapshot_number(owner)
+        if number is not None:
+            return self._finish_snapshot(number)
+        self._run(INCREMENTAL_SYNC, SyncBatch.parse(owner))
+        return self._delivered(owner)
+
+    def abort(self, owner: str, *, wait: float) -> dict[str, Any]:
+        """Gives a batch or snapshot up; its claimed requests are answered with an error at once where CCS can be told.
+
+        Raises:
+            Problem: a run of it does not end in time.
+        """
+        number = snapshot_number(owner)
+        names = [INCREMENTAL]
+        if number is not None:
+            with self.site.ledger.read() as db:
+                names = [SNAPSHOTS, owner, *(str(batch.key) for batch in life.owned(db, owner))]
+        deadline = time.monotonic() + wait
+        leases = [self._acquire(name, deadline) for name in names]
+        try:
+            batches = start.give_up(self.site, owner)
+        finally:
+            for lease in leases:
+                lease.release()
+        if any(batch.key.mode is Mode.DELTA for batch in batches):
+            self.deliver_acknowledgements(wait=max(0.0, deadline - time.monotonic()))
+        with self.site.ledger.read() as db:
+            return {"batches": report.batch_lines(db, batches)}
+
+    def deliver_acknowledgements(self, *, wait: float) -> dict[str, Any]:
+        """One pass that takes every answer that is due to CCS.
+
+        Raises:
+            Problem: the pass failed, or another does not end in time.
+        """
+        with self.site.ledger.read() as db:
+            due = report.answers_due(db)
+        with self._lane(ACKNOWLEDGEMENTS, wait):
+            self._execute(DELIVER_ACKNOWLEDGEMENTS, None, {})
+        with self.site.ledger.read() as db:
+            figures = report.status(db, self.site.settings.ack_timeout)
+            left = report.answers_due(db)
+        return {"due": due, "stillDue": left, "acknowledgements": figures["acknowledgements"]}
+
+    def _run(self, job: str, key: SyncBatch) -> None:
+        self._instance.add_dynamic_partitions(SYNC_BATCH, [str(key)])
+        self._execute(job, str(key), tags_of(key))
+
+    def _execute(self, job: str, partition: str | None, tags: dict[str, str]) -> None:
+        """Runs a job to its end.
+
+        Raises:
+            Problem: it failed; the message is that of the step that failed.
+        """
+        with progress(f"{job} {partition or ''}".strip(), lambda: self._figures(partition)):
+            result = self._defs.resolve_job_def(job).execute_in_process(
+                instance=self._instance,
+                partition_key=partition,
+                tags={**tags, HOLDER_TAG: self._holder},
+                raise_on_error=False,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            )
+        if not result.success:
+            raise Problem(f"{partition or job} failed: {_cause(result)} (run {result.run_id})")
+
+    def _figures(self, partition: str | None) -> str:
+        if partition is None:
+            return ""
+        with self.site.ledger.read() as db:
+            batch = life.find(db, SyncBatch.parse(partition))
+        return batch.state if batch else "beginning"
+
+    def _acquire(self, name: str, deadline: float) -> Lease:
+        """Waits for a lane until the deadline (monotonic seconds).
+
+        Raises:
+            Problem: another worker holds it still.
+        """
+        while True:
+            try:
+                return self.site.lease(name, self._holder)
+            except LeaseHeldError as error:
+                if time.monotonic() >= deadline:
+                    raise Problem(str(error)) from None
+                time.sleep(_POLL_SECONDS)
+
+    @contextmanager
+    def _lane(self, name: str, wait: float) -> Iterator[None]:
+        lease = self._acquire(name, time.monotonic() + wait)
+        try:
+            with lease.kept():
+                yield
+        finally:
+            lease.release()
+
+
+def _cause(result: dg.ExecuteInProcessResult) -> str:
+    """Returns the message of the step that failed first."""
+    for event in _failures(result):
+        data = event.step_failure_data
+        if data.user_failure_data and data.user_failure_data.description:
+            return str(data.user_failure_data.description)
+        error = data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None:
+            return error.message.strip()
+    return "see the run in the Dagster UI"
+
+
+def _failures(result: dg.ExecuteInProcessResult) -> list[dg.DagsterEvent]:
+    return [event for event in result.all_events if event.is_step_failure]
+
+
+def _mode_of(owner: str) -> Mode:
+    return Mode.INITIAL if snapshot_number(owner) is not None else SyncBatch.parse(owner).mode
+
+
+def chosen_entities(
+    entity: str, ids: Path | None, low: str | None, high: str | None
+) -> Sequence[str] | tuple[str, str]:
+    """Returns what a resync is to send: the ids of a file, or a key range as (low, high).
+
+    Raises:
+        UsageProblem: the options do not go together, or an id is no id.
+    """
+    if entity not in {one.name for one in ENTITIES}:
+        raise UsageProblem(f"--entity takes {', '.join(one.name for one in ENTITIES)}, not {entity!r}.")
+    if (ids is None) == (low is None and high is None) or (low is None) != (high is None):
+        raise UsageProblem("Give either --ids FILE, or both --low and --high.")
+    chosen = [line.strip() for line in ids.read_text().splitlines() if line.strip()] if ids else [str(low), str(high)]
+    for one in chosen:
+        if not (one.isascii() and one.isdigit() and len(one) == _ID_LENGTH):
+            raise UsageProblem(f"{one!r} is no id: ids are {_ID_LENGTH} digits.")
+    if ids is None and chosen[0] > chosen[1]:
+        raise UsageProblem("--low is above --high; swap them.")
+    if not chosen:
+        raise UsageProblem(f"{ids} holds no ids: write one a line.")
+    return chosen if ids else (chosen[0], chosen[1])
+
+
+def all_batches(site: Site) -> list[dict[str, Any]]:
+    """Returns every batch as the reports show it."""
+    with site.ledger.read() as db:
+        return report.batch_lines(db, life.listed(db))
+
+
+def one_batch(site: Site, owner: str) -> dict[str, Any]:
+    """Returns all that the ledger knows about a batch or a snapshot, figures only.
+
+    Raises:
+        LedgerError: there is none of that name.
+    """
+    with site.ledger.read() as db:
+        found = life.owned(db, owner)
+        if not found:
+            raise life.BatchStateError(f"The ledger has no batch {owner}; `ccs-dacs batch list` shows what it has.")
+        keys = [str(batch.key) for batch in found]
+        lines = sa.select(journal).where(journal.c.batch.in_([owner, *keys])).order_by(journal.c.id)
+        return {
+            "batches": report.batch_lines(db, found),
+            "entities": [
+                {"batch": str(batch.key), **line} for batch in found for line in report.entity_figures(db, batch)
+            ],
+            "requests": {str(batch.key): report.outcomes(db, batch) for batch in found},
+            "equations": [
+                {"batch": str(batch.key), **vars(one), "holds": one.holds}
+                for batch in found
+                for one in report.equations(db, batch)
+            ],
+            "journal": [
+                {"at": row.at.isoformat(), "batch": row.batch, "event": row.event, "detail": row.detail}
+                for row in db.execute(lines)
+            ],
+        }
+
+
+def inbox_caller(settings: Settings) -> Caller:
+    """Returns what callers of the inbox must present.
+
+    Raises:
+        SettingsError: it is not set.
+    """
+    why = "the acknowledgement inbox"
+    if settings.required("ack_auth", why=why) == "bearer":
+        return BearerCaller(settings.required("ack_token", why=why))
+    return BasicCaller(settings.required("ack_username", why=why), settings.required("ack_password", why=why))
+
+
+def serve_inbox(settings: Settings, host: str, port: int) -> None:
+    """Serves the inbox until stopped."""
+    caller = inbox_caller(settings)
+    with Site(settings) as site:
+        application = inbox(site.ledger, caller, max_bytes=int(settings.ack_max_bytes))
+        say(f"The acknowledgement inbox listens on http://{host}:{port}/acknowledgements")
+        uvicorn.run(application, host=host, port=port, log_level="warning")

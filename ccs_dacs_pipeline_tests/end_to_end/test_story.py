@@ -1,0 +1,310 @@
+"""Both syncs from end to end: a real sandbox over HTTP, real files, a real inbox, Dagster runs in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ccs_dacs_pipeline.cli.console import Problem
+from ccs_dacs_pipeline.ledger.life import BatchStateError
+from ccs_dacs_pipeline.settings import load_settings
+from ccs_dacs_pipeline.sync import start
+
+
+def uploaded(world) -> list[str]:
+    return sorted(path.name for path in Path(world.settings.folder("upload")).iterdir() if path.is_file())
+
+
+def a_person(world) -> str:
+    return next(iter(world.sandbox.ccs.records("person")))[0]
+
+
+class TestInitial:
+    def test_brings_every_entity_to_dacs(self, world):
+        world.initial()
+        world.assert_quiet()
+        compared = world.sandbox.compare()
+        assert all(one.held_equal == one.expected > 0 for one in compared.values())
+
+    def test_publishes_shards_as_a_whole_with_one_manifest(self, world):
+        figures = world.initial(shards=3)
+        world.assert_quiet()
+        assert [line["key"] for line in figures["batches"]] == [f"initial-1-0{n}of03" for n in (1, 2, 3)]
+        names = uploaded(world)
+        assert [name for name in names if name.startswith("MANIFEST")] == ["MANIFEST_initial-1_00.json"]
+        assert {name for name in names if name.startswith("C1-DCTIL")} == {
+            f"C1-DCTIL_0001_00_T0{n}.csv" for n in (1, 2, 3)
+        }
+        manifest = json.loads((Path(world.settings.folder("upload")) / "MANIFEST_initial-1_00.json").read_text())
+        assert manifest["batch"] == "initial-1"
+        assert [file["entity"] for file in manifest["files"]] == (
+            ["contact"] * 3 + ["metered_service_point"] * 3 + ["metered_service"] * 3
+        )
+
+    def test_leaves_no_source_in_the_extract_folder(self, world):
+        world.initial()
+        assert list(Path(world.settings.folder("extract")).glob("*")) == []
+
+    def test_a_second_one_has_the_next_batch_number(self, world):
+        world.initial()
+        world.initial()
+        assert "C1-DCTIL_0002_00.csv" in uploaded(world)
+        world.assert_quiet()
+
+    @pytest.mark.parametrize(
+        ("sandbox", "settings"),
+        [
+            ({"plural_style": "list"}, {}),
+            ({"envelope": True}, {}),
+            ({"auth": "none"}, {"ccs_auth": "none"}),
+            ({"layout": "core"}, {"layout_profile": "core"}),
+            (
+                {"datetime_format": "xsd", "time_zone": "America/Los_Angeles"},
+                {"datetime_format": "xsd", "base_time_zone": "America/Los_Angeles"},
+            ),
+            ({"page_cap": 7}, {}),
+            ({"awkward_share": 0.5}, {}),
+        ],
+        ids=["plain lists", "outer element", "no authentication", "core layout", "xsd dates", "small pages", "awkward"],
+    )
+    def test_whatever_shape_ccs_gives(self, make_world, sandbox, settings):
+        world = make_world(sandbox=sandbox, settings=settings)
+        world.initial()
+        world.sandbox.ccs.change(15, seed=2)
+        world.sync()
+        world.assert_quiet()
+
+    def test_with_oauth(self, make_world):
+        world = make_world(
+            sandbox={"auth": "oauth"},
+            settings={
+                "ccs_auth": "oauth",
+                "ccs_token_url": "http://127.0.0.1:1/unused",
+                "ccs_client_id": "sandbox",
+                "ccs_client_secret": "sandbox",
+            },
+        )
+        world.site.settings = load_settings(
+            **world.settings.model_dump() | {"ccs_token_url": f"{world.sandbox.base_url}/oauth/token"}
+        )
+        world.initial()
+        world.sandbox.expire_tokens()
+        world.sandbox.ccs.change(5)
+        world.sync()
+        world.assert_quiet()
+
+    def test_eligibility_is_counted_by_reason(self, make_world):
+        world = make_world(settings={"eligible_person_types": "P"})
+        world.worker.initial(shards=1, new=False, wait=5)
+        contact = world.reconcile()["entities"][0]
+        people = sum(
+            b'"personOrBusiness":"P' in text.replace(b" ", b"") for _, text in world.sandbox.ccs.records("person")
+        )
+        assert contact["eligible"] == contact["written"] == people < 60
+
+    def test_splits_files_on_record_boundaries(self, make_world):
+        world = make_world(settings={"max_file_bytes": 2048})
+        world.initial()
+        world.assert_quiet()
+        parts = [name for name in uploaded(world) if name.startswith("C1-DCTIL")]
+        assert parts[0] == "C1-DCTIL_0001_00_P001.csv"
+        assert len(parts) > 1
+        assert all((Path(world.settings.folder("upload")) / name).stat().st_size <= 2048 for name in parts)
+
+
+class TestIncremental:
+    def test_changes_arrive_and_every_request_is_answered(self, world):
+        world.initial()
+        world.sandbox.ccs.change(25, seed=3)
+        figures = world.sync()
+        world.assert_quiet()
+        assert [line["key"] for line in figures["batches"]] == ["delta-1"]
+        assert set(world.request_states()) == {"SYNCHRONIZED"}
+
+    def test_negative_answers_reach_ccs(self, make_world):
+        world = make_world(sandbox={"negative_share": 0.3})
+        world.initial()
+        world.sandbox.ccs.change(30, seed=3)
+        world.sync()
+        world.assert_quiet()
+        lines = world.reconcile()["entities"]
+        states = world.request_states()
+        assert states["ERROR"] == sum(line["acknowledgedNo"] for line in lines) > 0
+        assert states["SYNCHRONIZED"] == sum(line["acknowledgedYes"] for line in lines) > 0
+
+    def test_nothing_pending_is_a_success(self, world):
+        assert world.worker.sync(wait=5) == {"batches": [], "held": None}
+
+    def test_discarded_requests_leave_the_batch(self, make_world):
+        world = make_world(sandbox={"discard_share": 0.4})
+        world.initial()
+        world.sandbox.ccs.change(30, seed=4)
+        world.sync()
+        discarded = world.request_states()["DISCARDED"]
+        assert discarded > 0
+        assert world.status()["requests"]["discarded"] == discarded
+        assert world.reconcile()["holds"]
+        assert not world.sandbox.dacs.violations
+
+    def test_all_requests_of_one_entity_go_as_one_row(self, world):
+        world.initial()
+        person = a_person(world)
+        ids = [world.sandbox.ccs.touch("person", person, another=True) for _ in range(5)]
+        world.sync()
+        world.assert_quiet()
+        assert world.request_states() == {"SYNCHRONIZED": len(set(ids))}
+        outcomes = world.status()["requests"]
+        assert outcomes == {"positive": 5}
+        assert world.reconcile()["entities"][0]["acknowledgedYes"] == 1
+
+    def test_an_entity_that_is_gone_is_answered_with_an_error(self, world):
+        world.initial()
+        person = a_person(world)
+        request = world.sandbox.ccs.touch("person", person)
+        world.sandbox.ccs.delete("person", person)
+        world.sync()
+        found = world.sandbox.ccs.sync_request(request)
+        assert found.bo_status == "ERROR"
+        assert "gone:" in str(found)
+
+    def test_a_bad_record_is_answered_with_its_rule_and_the_rest_goes_on(self, world):
+        world.initial()
+        person = a_person(world)
+        request = world.sandbox.ccs.edit("person", person, lambda one: one.update(personOrBusiness="X "))
+        world.sandbox.ccs.change(10, seed=5)
+        world.sync()
+        world.assert_quiet()
+        assert "unlisted-code" in str(world.sandbox.ccs.sync_request(request))
+        assert [one["rule"] for one in world.status()["quarantined"]] == ["unlisted-code"]
+        world.sandbox.ccs.edit("person", person, lambda one: one.update(personOrBusiness="P "))
+        world.sync()
+        world.assert_quiet()
+        assert world.status()["quarantined"] == []
+
+    def test_without_acknowledgements_delivery_settles(self, make_world):
+        world = make_world(sandbox={"inbox_url": None}, settings={"acknowledgements": "none"})
+        world.initial()
+        world.sandbox.ccs.change(10)
+        world.sync()
+        world.assert_quiet()
+        assert set(world.status()["requests"]) == {"on_delivery"}
+
+    def test_where_ccs_expects_no_acknowledgement_delivery_settles_without_a_call(self, make_world):
+        world = make_world(sandbox={"expects_acknowledgement": False})
+        world.initial()
+        world.sandbox.ccs.change(10)
+        world.sync()
+        world.assert_quiet()
+        assert set(world.status()["requests"]) == {"on_delivery"}
+        assert world.status()["acknowledgements"]["delivered"] == 0
+
+    def test_many_requests_go_in_several_batches_of_one_pass(self, make_world):
+        world = make_world(settings={"delta_max_requests": 10})
+        world.initial()
+        world.sandbox.ccs.change(35, seed=6)
+        figures = world.sync()
+        world.assert_quiet()
+        rows = [line["rows"] for line in figures["batches"]]
+        assert len(rows) >= 3
+        assert max(rows) <= 10
+
+
+class TestGate:
+    def test_a_snapshot_holds_deltas_until_it_is_delivered(self, world):
+        start.start_snapshot(world.site, 1, 2)
+        world.sandbox.ccs.change(5)
+        assert world.worker.sync(wait=5)["held"] == "initial-1"
+        assert world.status()["gate"] == {"open": False, "heldBy": "initial-1"}
+        world.initial()
+        world.sync()
+        world.assert_quiet()
+
+    def test_aborting_the_snapshot_opens_it(self, world):
+        start.start_snapshot(world.site, 1, 1)
+        world.worker.abort("initial-1", wait=5)
+        assert world.status()["gate"]["open"]
+        with pytest.raises(BatchStateError, match="nothing to resume"):
+            world.worker.resume("initial-1", wait=5)
+
+
+class TestOperator:
+    def break_interface(self, world) -> None:
+        for person, _ in list(world.sandbox.ccs.records("person"))[:30]:
+            world.sandbox.ccs.edit("person", person, lambda one: one.update(personOrBusiness="X "))
+
+    def mend_interface(self, world) -> None:
+        for person, _ in list(world.sandbox.ccs.records("person"))[:30]:
+            world.sandbox.ccs.edit("person", person, lambda one: one.update(personOrBusiness="P "))
+
+    def test_the_breaker_stops_a_delta_before_anything_is_published_and_a_resume_delivers_it(self, world):
+        world.initial()
+        before = uploaded(world)
+        self.break_interface(world)
+        with pytest.raises(Problem, match=r"30 of 30 person records are bad.*unlisted-code"):
+            world.worker.sync(wait=5)
+        assert uploaded(world) == before
+        assert world.status()["batches"][-1]["state"] == "stopped"
+        self.mend_interface(world)
+        world.worker.resume("delta-1", wait=5)
+        world.sync()
+        world.sandbox.dacs.wait_until_idle()
+        world.sync()
+        world.assert_quiet()
+
+    def test_an_abort_answers_the_requests_and_frees_the_entities(self, world):
+        world.initial()
+        self.break_interface(world)
+        with pytest.raises(Problem):
+            world.worker.sync(wait=5)
+        world.worker.abort("delta-1", wait=5)
+        assert world.request_states() == {"ERROR": 30}
+        self.mend_interface(world)
+        world.sync()
+        world.assert_quiet()
+
+    def test_a_snapshot_that_the_breaker_stopped_is_resumed_with_the_same_names(self, world):
+        self.break_interface(world)
+        with pytest.raises(Problem, match="ccs-dacs batch resume initial-1"):
+            world.worker.initial(shards=1, new=False, wait=5)
+        with pytest.raises(Problem, match="is stopped"):
+            world.worker.initial(shards=1, new=False, wait=5)
+        self.mend_interface(world)
+        world.worker.resume("initial-1", wait=5)
+        assert "C1-DCTIL_0001_00.csv" in uploaded(world)
+        world.sync()
+        world.assert_quiet()
+
+    def test_a_replay_sends_the_same_rows_under_new_names(self, world):
+        world.initial()
+        world.sandbox.ccs.change(8)
+        world.sync()
+        world.worker.replay("delta-1", wait=5)
+        world.sandbox.dacs.wait_until_idle()
+        world.worker.deliver_acknowledgements(wait=5)
+        folder = Path(world.settings.folder("upload"))
+        assert (folder / "C1-DCTEX_0001_00.csv").read_bytes() == (folder / "C1-DCTEX_0001_01.csv").read_bytes()
+        assert (folder / "MANIFEST_delta-1_01.json").exists()
+        world.assert_quiet()
+        with pytest.raises(BatchStateError, match="old data over new"):
+            world.worker.replay("initial-1", wait=5)
+
+    def test_a_resync_sends_chosen_entities_without_a_request(self, world):
+        world.initial()
+        ids = [person for person, _ in list(world.sandbox.ccs.records("person"))[:3]]
+        figures = world.worker.resync("contact", ids, wait=5)
+        world.sandbox.dacs.wait_until_idle()
+        assert figures["batches"][0]["rows"] == 3
+        lines = (Path(world.settings.folder("upload")) / "C1-DCTEX_0001_00.csv").read_text().splitlines()
+        assert [line.split("\t")[0] for line in lines] == ["", "", ""]
+        assert all(line.split("\t")[2] == "F1IC" for line in lines)
+        world.assert_quiet()
+
+    def test_a_resync_takes_a_key_range(self, world):
+        world.initial()
+        figures = world.worker.resync("metered_service", ("0000000000", "4999999999"), wait=5)
+        expected = sum(one < "5" for one, _ in world.sandbox.ccs.records("service_agreement"))
+        assert figures["batches"][0]["rows"] == expected > 0
+        world.sandbox.dacs.wait_until_idle()
+        world.assert_quiet()
