@@ -5,12 +5,14 @@ Knows nothing of Dagster, HTTP, files or the ledger.
 
 from ccs_dacs_pipeline.entities.mapping import Mapped, map_records
 from ccs_dacs_pipeline.entities.model import Eligibility, Entity, MappingContext
-from ccs_dacs_pipeline.entities.profile import Column, EntityLayout, LayoutError, LayoutProfile, load_profile
+from ccs_dacs_pipeline.entities.profile import Column, Dialect, EntityLayout, LayoutError, LayoutProfile, load_profile
 from ccs_dacs_pipeline.entities.registry import ENTITIES, entity_named
+from ccs_dacs_pipeline.entities.rules import Rule
 
 __all__ = [
     "ENTITIES",
     "Column",
+    "Dialect",
     "Eligibility",
     "Entity",
     "EntityLayout",
@@ -18,6 +20,7 @@ __all__ = [
     "LayoutProfile",
     "Mapped",
     "MappingContext",
+    "Rule",
     "entity_named",
     "load_profile",
     "map_records",

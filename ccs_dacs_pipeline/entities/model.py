@@ -26,7 +26,6 @@ REFERENCES_SCHEMA = pl.Schema(
 """Columns of ``MappingContext.references``; the Datetime is wall clock time in the base time zone."""
 
 INITIAL_LOAD = "F1IL"
-INCREMENTAL_LOAD = "F1IC"
 
 
 class ValueMap(BaseModel):
@@ -82,7 +81,7 @@ class MappingContext:
             Change Date Time as wall clock time in the base time zone.
 
     Raises:
-        ValueError: if references do not go with the load flag or have other columns, or the moment has no zone.
+        ValueError: if references do not go with the load flag or have other columns, or the moment has no time zone.
     """
 
     load_flag: Literal["F1IL", "F1IC"]
@@ -104,6 +103,8 @@ class MappingContext:
                 f"MappingContext.references needs the columns {', '.join(REFERENCES_SCHEMA)}; "
                 f"it has {', '.join(self.references.columns)}."
             )
+        if self.references is not None and not _is_wall_clock(self.references.schema["change_date_time"]):
+            raise ValueError("MappingContext.references: change_date_time must be a Datetime without a time zone.")
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,10 @@ class Entity:
     sources: Mapping[str, ColumnSource]
     criteria: tuple[Criterion, ...]
     roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+def _is_wall_clock(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, pl.Datetime) and dtype.time_zone is None
 
 
 def texts(*members: str) -> dict[str, pl.DataType]:

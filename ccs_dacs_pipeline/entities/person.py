@@ -24,7 +24,7 @@ _DETAIL = tuple(
     f"{_DETAILS}.{member}" for member in ("contactDetailType", "contactDetailValue", "contactDetailPrimary")
 )
 
-_is_business = pl.col("personOrBusiness") == "B"
+_is_business = pl.col("personOrBusiness").eq_missing("B")
 
 
 def _name(_: Scope) -> pl.Expr:
@@ -67,7 +67,7 @@ def _phone(role: str, *, of: pl.Expr) -> ColumnSource:
     def number(scope: Scope) -> pl.Expr:
         detail = _detail(scope, role).struct
         value, extension = detail.field("contactDetailValue"), detail.field("contactDetailValueExtension")
-        return pl.when(of).then(pl.concat_str(value, pl.lit(" x") + extension, ignore_nulls=True).replace("", None))
+        return pl.when(of).then(value + (pl.lit(" x") + extension).fill_null(""))
 
     return ColumnSource(number, Kind.TEXT, ("personOrBusiness", *_DETAIL, f"{_DETAILS}.contactDetailValueExtension"))
 

@@ -283,6 +283,8 @@ def _layout_faults(entity: Entity, layout: EntityLayout, profile: LayoutProfile)
 def _column_faults(entity: Entity, column: Column, profile: LayoutProfile) -> Iterator[str]:
     if not _is_clean(column.name) or profile.dialect.separator in column.name:
         yield "a column's name holds no control character, separator, or outer space."
+    if column.name.encode(profile.dialect.encoding, "ignore").decode(profile.dialect.encoding) != column.name:
+        yield f"its name holds a character that {profile.dialect.encoding} has not; choose another name or encoding."
     source = entity.sources.get(column.source)
     if source is None:
         yield f"there is no source {column.source}; choose one of {', '.join(entity.sources)}."

@@ -49,7 +49,7 @@ def test_an_error_of_ours_is_one_message() -> None:
 def test_texts_of_just_the_limit_stay_and_longer_ones_are_cut_with_an_ellipsis_and_counted() -> None:
     whole = Answer.error(1, 2, "😀" * 254)
     assert whole.exception_info[0].comments == "😀" * 254
-    assert whole.cut == 0
+    assert whole.cut == Answer.error(1, 2, "in short…").cut == 0
     parameters = [{"parameterSequence": n, "messageParameterValue": "x" * (1999 + n)} for n in (1, 2)]
     message = {"sequence": 1, "comments": "😀" * 255, "messageParameters": parameters}
     cut = Answer.from_json({"hasError": True, "exceptionInfo": [message]})

@@ -4,6 +4,7 @@ import gzip
 import json
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -71,6 +72,16 @@ def test_the_tries_end_with_the_time_of_the_call(start: Start) -> None:
     begun = time.monotonic()
     with pytest.raises(Transient):
         count(client)
+    assert time.monotonic() - begun < 0.5
+
+
+def test_a_try_ends_with_the_time_of_the_call_too(start: Start) -> None:
+    done = threading.Event()
+    client, _ = start(lambda _: [b"late"][done.wait(5) :], call_seconds=5, retry_seconds=0.2)
+    begun = time.monotonic()
+    with pytest.raises(Transient, match=r"within 0\.2 s"):
+        count(client)
+    done.set()
     assert time.monotonic() - begun < 1
 
 
@@ -173,8 +184,12 @@ def test_a_small_body_that_expands_hugely_is_stopped_at_the_bound(start: Start, 
         body = gzip.compress(body, 9)
     encoding = ", ".join(["gzip"] * levels)
     client, _ = start(in_turn(reply(body, headers={"Content-Encoding": encoding})), max_response_bytes=1_000_000)
+    tracemalloc.start()
     with pytest.raises(BadAnswer, match=r"larger than 1,000,000 bytes|only gzip was offered"):
         count(client)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
 
 
 def test_a_large_body_is_stopped_at_the_bound(start: Start) -> None:

@@ -140,8 +140,10 @@ def _number(value: str | None, _: Batch) -> str | None:
         return None
     if not re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", value):
         raise Broken("not-a-number")
+    if (number := Decimal(value)) and number.adjusted() > 40:
+        raise Broken("not-a-number")
     with localcontext(prec=2000):
-        number = Decimal(value).quantize(Decimal("1e-7"), ROUND_HALF_EVEN)
+        number = number.quantize(Decimal("1e-7"), ROUND_HALF_EVEN)
     if abs(number) >= Decimal(10) ** 31:
         raise Broken("not-a-number")
     text = f"{number:f}".rstrip("0").rstrip(".")

@@ -6,7 +6,7 @@ import re
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccs_dacs_pipeline.entities.cleaning import (
@@ -70,11 +70,13 @@ def test_the_mark_of_a_lone_surrogate_is_kept() -> None:
     assert clean(LONE_SURROGATE) == [LONE_SURROGATE]
 
 
+@settings(deadline=None)
 @given(st.lists(texts, min_size=1, max_size=20))
 def test_cleaning_agrees_with_the_oracle(values: list[str]) -> None:
     assert clean(*values) == [oracle.clean(value) for value in values]
 
 
+@settings(deadline=None)
 @given(texts)
 def test_a_clean_text_stays_and_can_be_carried(text: str) -> None:
     (once,) = clean(text)
@@ -82,6 +84,7 @@ def test_a_clean_text_stays_and_can_be_carried(text: str) -> None:
     assert once is None or (once == once.strip(" ") != "" and not re.search(f"\0|{CONTROL_CHARACTERS}", once))
 
 
+@settings(deadline=None)
 @given(texts)
 def test_cleaning_changes_more_than_trimming_only_where_there_is_a_control_character(text: str) -> None:
     column = pl.col("text")

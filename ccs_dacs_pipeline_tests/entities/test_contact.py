@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ccs_dacs_pipeline_tests.entities.support import CONTACT, quarantined, written
+from ccs_dacs_pipeline_tests.entities.support import CONTACT, DEFAULT, quarantined, written
 
 
 def name(entity: str | None, first: str | None, last: str | None, primary: str | None = "Y ") -> dict[str, Any]:
@@ -101,6 +101,15 @@ def test_persons_fill_home_and_mobile_and_businesses_fill_phone() -> None:
     business = written(CONTACT, {"personOrBusiness": "B ", "contactDetails": details})
     assert (person["Home Phone"], person["Mobile Phone"], person["Phone"]) == ("1", "2", None)
     assert (business["Home Phone"], business["Mobile Phone"], business["Phone"]) == (None, None, "3")
+
+
+def test_where_a_site_lets_the_type_be_empty_an_untyped_contact_is_a_person() -> None:
+    layout = DEFAULT.entities["contact"]
+    columns = tuple(column.model_copy(update={"required": False}) for column in layout.columns)
+    entities = {**DEFAULT.entities, "contact": layout.model_copy(update={"columns": columns})}
+    profile = DEFAULT.model_copy(update={"entities": entities})
+    row = written(CONTACT, {"personOrBusiness": None, "contactDetails": [detail("HOME", "1")]}, profile=profile)
+    assert (row["Contact Type"], row["Name"], row["Home Phone"]) == (None, "John Reddy", "1")
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,18 @@ import pytest
 
 from ccs_dacs_pipeline.entities import (
     ENTITIES,
+    Column,
     Eligibility,
     Entity,
+    EntityLayout,
     LayoutProfile,
     MappingContext,
+    Rule,
     load_profile,
     map_records,
 )
 from ccs_dacs_pipeline.entities.cleaning import LONE_SURROGATE
-from ccs_dacs_pipeline.entities.model import REFERENCES_SCHEMA
-from ccs_dacs_pipeline.entities.rules import Rule
+from ccs_dacs_pipeline.entities.model import REFERENCES_SCHEMA, Kind, common_sources, member_source
 from ccs_dacs_pipeline_tests.entities.support import (
     CONTACT,
     DEFAULT,
@@ -230,6 +232,9 @@ class TestReferences:
             replace(INITIAL, references=pl.DataFrame(schema=REFERENCES_SCHEMA))
         with pytest.raises(ValueError, match="change_date_time"):
             MappingContext("F1IC", MOMENT, ZoneInfo("UTC"), references=pl.DataFrame({"entity_id": ["1"]}))
+        aware = pl.DataFrame(schema={**REFERENCES_SCHEMA, "change_date_time": pl.Datetime("us", "UTC")})
+        with pytest.raises(ValueError, match="without a time zone"):
+            MappingContext("F1IC", MOMENT, ZoneInfo("UTC"), references=aware)
 
     def test_the_moment_must_be_aware(self) -> None:
         with pytest.raises(ValueError, match="aware"):
@@ -285,3 +290,24 @@ def test_records_of_another_schema_are_refused(entity: Entity) -> None:
         map_records(entity, raw.with_columns(strange=pl.lit("x")), DEFAULT, INITIAL)
     with pytest.raises(ValueError, match="order of members"):
         map_records(entity, raw.select(reversed(raw.columns)), DEFAULT, INITIAL)
+
+
+def test_a_fourth_entity_is_a_description_and_its_table() -> None:
+    meter = replace(
+        CONTACT,
+        name="asset",
+        source="meter",
+        id_member="meterId",
+        schema=pl.Schema({"meterId": pl.String(), "badge": pl.String()}),
+        sources={**common_sources("meterId"), "badge": member_source("badge", Kind.TEXT)},
+        criteria=(),
+    )
+    columns = tuple(Column(name=source, source=source) for source in meter.sources)
+    profile = DEFAULT.model_copy(update={"entities": {"asset": EntityLayout(entity="asset", columns=columns)}})
+    assert mapped(meter, {"meterId": "1 ", "badge": "B\t7"}, profile=profile).rows.row(0, named=True) == {
+        "external_reference_id": None,
+        "change_date_time": None,
+        "initial_load_flag": "F1IL",
+        "external_id": "1",
+        "badge": "B 7",
+    }

@@ -149,6 +149,12 @@ def test_a_faulty_profile_is_refused_with_path_column_and_reason(
     assert path in str(raised.value)
 
 
+def test_a_columns_name_must_be_encodable_for_the_header(tmp_path: Path) -> None:
+    path = site(tmp_path, ('encoding = "utf-8"', 'encoding = "ascii"'), ('name = "Name"', 'name = "Prénom"'))
+    with pytest.raises(LayoutError, match="column Prénom: its name holds a character that ascii has not"):
+        load_profile(path)
+
+
 def test_a_missing_entity_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "site.toml"
     path.write_text(SHIPPED_TEXT[: SHIPPED_TEXT.index("[entities.metered_service]")], encoding="utf-8")
