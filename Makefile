@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-COMPILE := uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes --upgrade --quiet \
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
            --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 .PHONY: help demo dev test lint lock clean
@@ -25,7 +25,7 @@ dev: $(READY)  ## sandbox, inbox, Dagster UI and daemon with the sensors on
 	$(BIN)/ccs-dacs dev
 
 test: $(READY)  ## the default test suite
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist loadgroup $(PYTEST_FLAGS)
 
 lint: $(READY)  ## style, types, definitions
 	$(BIN)/ruff check .
@@ -34,8 +34,9 @@ lint: $(READY)  ## style, types, definitions
 	PATH="$(CURDIR)/$(BIN):$$PATH" DG_CLI_CONFIG= $(BIN)/dg check defs
 
 lock:  ## compiles requirements/*.txt anew (needs uv)
-	$(COMPILE) pyproject.toml -o requirements/runtime.txt
-	$(COMPILE) pyproject.toml requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) --all-extras pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) --all-extras pyproject.toml requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/browser.in -o requirements/browser.txt
 
 clean:  ## removes what the targets made, but for data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

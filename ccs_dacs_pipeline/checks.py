@@ -1,5 +1,7 @@
 """Blocking asset checks: the extract files against their layout, and the ledger against its equations."""
 
+from typing import Any
+
 import dagster as dg
 
 from ccs_dacs_pipeline.dacs.verify import Rule
@@ -45,15 +47,11 @@ def extract_check_results(asset: dg.AssetKey, result: Extracted) -> list[dg.Asse
             for example in one.examples
             if example.rule is rule
         ]
-        metadata = {"findings": found, "basis": basis, "examples": examples}
-        checks.append(
-            dg.AssetCheckResult(asset_key=asset, check_name=_name(rule), passed=not found, metadata=metadata)
-        )
+        metadata: dict[str, Any] = {"findings": found, "basis": basis, "examples": examples}
+        checks.append(dg.AssetCheckResult(asset_key=asset, check_name=_name(rule), passed=not found, metadata=metadata))
     metadata = {"mapped rows": result.mapped_rows, "rows in files": result.rows, "basis": basis}
     checks.append(
-        dg.AssetCheckResult(
-            asset_key=asset, check_name=CONTROL_TOTALS, passed=result.totals_agree, metadata=metadata
-        )
+        dg.AssetCheckResult(asset_key=asset, check_name=CONTROL_TOTALS, passed=result.totals_agree, metadata=metadata)
     )
     return checks
 

@@ -1,4 +1,4 @@
-"""Jobs: what a run does. Both syncs are the whole asset graph for one batch; answers are taken to CCS many at a time."""
+"""Jobs: what a run does. A sync is the whole asset graph for one batch; answers go to CCS many at a time."""
 
 from typing import Any
 
@@ -8,7 +8,6 @@ from ccs_dacs_pipeline.assets.acknowledgement import report_batches
 from ccs_dacs_pipeline.assets.work import holder_of, lane
 from ccs_dacs_pipeline.ledger.leases import ACKNOWLEDGEMENTS, LeaseHeldError
 from ccs_dacs_pipeline.sync.settle import settle
-from ccs_dacs_pipeline.sync.site import Site
 
 INITIAL_SYNC = "initial_sync"
 INCREMENTAL_SYNC = "incremental_sync"
@@ -46,7 +45,7 @@ def sync_jobs(assets: list[dg.AssetsDefinition]) -> list[Any]:
 @dg.op(required_resource_keys={"site"}, description="Takes every answer that is due to CCS, and settles its request.")
 def take_answers_to_ccs(context: dg.OpExecutionContext) -> None:
     """Settles requests under the acknowledgements lane; another pass under way does the same work, so this one ends."""
-    site: Site = context.resources.site
+    site = context.resources.site
     try:
         with lane(site, ACKNOWLEDGEMENTS, holder_of(context), wait=False) as lease:
             settled = settle(site, lease)

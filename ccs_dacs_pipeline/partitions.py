@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 SYNC_BATCH = "sync_batch"
-_INITIAL = re.compile(r"^initial-([1-9]\d*)-(\d{2,})of(\d{2,})$", re.ASCII)
-_SNAPSHOT = re.compile(r"^initial-([1-9]\d*)$", re.ASCII)
-_NUMBERED = re.compile(r"^(delta|resync)-([1-9]\d*)$", re.ASCII)
+# At most 18 digits: a number that no 64-bit integer holds is no batch's.
+_INITIAL = re.compile(r"initial-([1-9][0-9]{0,17})-([0-9]{2,18})of([0-9]{2,18})")
+_SNAPSHOT = re.compile(r"initial-([1-9][0-9]{0,17})")
+_NUMBERED = re.compile(r"(delta|resync)-([1-9][0-9]{0,17})")
 
 
 class Mode(StrEnum):
@@ -56,11 +57,11 @@ class SyncBatch:
         Raises:
             KeyRefusedError: the key is of another form.
         """
-        if found := _INITIAL.match(key):
+        if found := _INITIAL.fullmatch(key):
             batch = cls(Mode.INITIAL, *(int(part) for part in found.groups()))
             if 1 <= batch.shard <= batch.shards and str(batch) == key:
                 return batch
-        elif found := _NUMBERED.match(key):
+        elif found := _NUMBERED.fullmatch(key):
             return cls(Mode(found[1]), int(found[2]))
         raise KeyRefusedError(
             f"{key!r} is no sync_batch key; keys look like initial-7-02of16, delta-18 or resync-3 (interface.md)."
@@ -74,5 +75,5 @@ def shards_of(number: int, shards: int) -> list[SyncBatch]:
 
 def snapshot_number(key: str) -> int | None:
     """Returns the number of a snapshot's key such as `initial-7`, None for any other text."""
-    found = _SNAPSHOT.match(key)
+    found = _SNAPSHOT.fullmatch(key)
     return int(found[1]) if found else None

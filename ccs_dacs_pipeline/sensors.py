@@ -15,7 +15,7 @@ from ccs_dacs_pipeline.ccs import CcsError
 from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, INITIAL_SYNC, deliver_acknowledgements
 from ccs_dacs_pipeline.ledger import LedgerError
 from ccs_dacs_pipeline.ledger.leases import INCREMENTAL, SNAPSHOTS, held_by_other
-from ccs_dacs_pipeline.ledger.life import Aside, Batch, gate_holder, highest_number
+from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage, gate_holder, highest_number
 from ccs_dacs_pipeline.ledger.report import answers_due, unfinished
 from ccs_dacs_pipeline.ledger.store import marked
 from ccs_dacs_pipeline.partitions import SYNC_BATCH, KeyRefusedError, Mode, SyncBatch
@@ -28,6 +28,7 @@ UNDER_WAY = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.SUSPENDED,
     dg.DagsterRunStatus.CANCELING,
 ]
 _FIRST_WAIT = timedelta(seconds=15)
@@ -98,15 +99,25 @@ def decide(view: View) -> Ask | Skip:
         return Ask(ready.key, INCREMENTAL_SYNC)
     if not view.pending:
         return Skip(_waiting(going, "nothing pending"))
-    stopped = len(deltas) - len(going)
     if deltas and view.pending == view.blocked:
-        return Skip(_waiting(going, f"{view.pending} pending requests wait for {stopped} stopped batches"))
+        stopped = len(deltas) - len(going)
+        blocked = (
+            f"{view.pending} pending requests wait for {len(deltas)} unfinished batches, {stopped} of them stopped"
+        )
+        return Skip(_waiting(going, blocked))
     return Ask(SyncBatch(Mode.DELTA, view.highest + 1), INCREMENTAL_SYNC)
 
 
 def _shard_is_ready(batch: Batch, view: View) -> bool:
-    mine = batch.key.mode is Mode.INITIAL and not view.snapshot_active
-    return mine and batch.aside is None and str(batch.key) not in view.active and _is_ready(batch, view)
+    mine = batch.key.mode is Mode.INITIAL and batch.aside is None and not view.snapshot_active
+    return mine and str(batch.key) not in view.active and not _waits_for_shards(batch, view) and _is_ready(batch, view)
+
+
+def _waits_for_shards(batch: Batch, view: View) -> bool:
+    """Says whether a shard has its files while another is still at work: the run that seals the last publishes all."""
+    shards = (one for one in view.unfinished if one.key.owner == batch.key.owner)
+    at_work = any(not one.reached(Stage.SEALED) or str(one.key) in view.active for one in shards)
+    return batch.reached(Stage.SEALED) and at_work
 
 
 def _is_ready(batch: Batch, view: View) -> bool:
@@ -225,9 +236,7 @@ def acknowledgements_sensor(*, running: bool) -> dg.SensorDefinition:
     return stored_acknowledgements
 
 
-def why_not_deliver(
-    due: int, past: Sequence[tuple[dg.DagsterRunStatus, datetime]], present: datetime
-) -> str | None:
+def why_not_deliver(due: int, past: Sequence[tuple[dg.DagsterRunStatus, datetime]], present: datetime) -> str | None:
     """Says why no delivery run is asked for, None when one is.
 
     Args:

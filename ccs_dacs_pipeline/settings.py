@@ -11,16 +11,29 @@ import difflib
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
+from dotenv import dotenv_values
 from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic_core import ErrorDetails
 
 PREFIX = "CCS_DACS_"
 GIB = 1024**3
 # Read by the tests and by this module itself, not settings of a site.
-_OTHER_NAMES = ("TEST_POSTGRES_URL", "SECRETS_DIR", "ENV_FILE", "ORACLE_RECORDS")
+_OTHER_NAMES = ("SECRETS_DIR", "ENV_FILE")
+_TEST_PREFIX = "TEST_"
+# Pydantic's own texts for these repeat a part of the value, or do not say what to write.
+_REASONS = {
+    "byte_size": "is no size; write a number of bytes, or one with a unit such as 64 MiB",
+    "byte_size_unit": "is no size; write a number of bytes, or one with a unit such as 64 MiB",
+    "time_delta_parsing": "is no duration; write one of ISO 8601 such as P2D or PT36H",
+}
 
 
 class SettingsError(Exception):
@@ -51,7 +64,7 @@ class Settings(BaseSettings):
     """The settings of one site. Field names are the variables of interface.md without the prefix, in lower case."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", extra="forbid", frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
     ccs_base_url: str | None = Field(None, description="origin and context path of CCS, before `/rest/apis`")
@@ -88,7 +101,12 @@ class Settings(BaseSettings):
     manifest: Literal["on", "off"] = Field("on", description="publish a manifest after the files")
 
     acknowledgements: Literal["expected", "none"] = Field("expected", description="whether DACS answers")
-    ack_timeout: timedelta = Field(timedelta(days=2), description="ISO 8601 duration until an answer is overdue")
+    ack_timeout: timedelta = Field(
+        timedelta(days=2),
+        ge=timedelta(),
+        le=timedelta(days=3650),
+        description="ISO 8601 duration until an answer is overdue",
+    )
     ack_max_bytes: ByteSize = Field(ByteSize(8 * 1024**2), ge=1024, description="largest body the inbox takes")
     ack_auth: Literal["basic", "bearer"] | None = Field(None, description="what callers of the inbox present")
     ack_username: str | None = Field(None, description="user of the inbox")
@@ -105,8 +123,8 @@ class Settings(BaseSettings):
     eligible_sa_types: CommaList = Field(frozenset(), description="eligible agreement types, empty = all")
     eligible_sa_statuses: CommaList = Field(frozenset(), description="eligible agreement statuses, empty = all")
     eligible_divisions: CommaList = Field(frozenset(), description="eligible divisions, empty = all")
-    low_id: str = Field("0000000000", pattern=r"^\d{10}$", description="lowest id of the snapshot")
-    high_id: str = Field("9999999999", pattern=r"^\d{10}$", description="highest id of the snapshot")
+    low_id: str = Field("0000000000", pattern="^[0-9]{10}$", description="lowest id of the snapshot")
+    high_id: str = Field("9999999999", pattern="^[0-9]{10}$", description="highest id of the snapshot")
 
     foreign_file_patterns: CommaList = Field(frozenset(), description="foreign files to move (not built yet)")
     foreign_quiet_seconds: float = Field(30, ge=0, description="how long a foreign file stands still")
@@ -171,9 +189,10 @@ class Settings(BaseSettings):
             SettingsError: when it is not set; names the variable and what needs it.
         """
         value = getattr(self, name)
-        if value is None or value == "":
+        text = value.get_secret_value() if isinstance(value, SecretStr) else str(value or "")
+        if not text:
             raise SettingsError(f"{variable(name)} is not set, and {why} needs it: set it in the environment or .env.")
-        return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        return text
 
 
 def load_settings(**values: object) -> Settings:
@@ -182,26 +201,55 @@ def load_settings(**values: object) -> Settings:
     Raises:
         SettingsError: names each wrong setting and the reason, without its value.
     """
-    _refuse_unknown_variables()
+    env_file = _env_file()
+    written = _read(env_file) if env_file else {}
+    secrets_dir = _secrets_dir(written)
+    secret_files = [path.name for path in secrets_dir.iterdir()] if secrets_dir else []
+    _refuse_unknown([*os.environ, *written, *secret_files, *map(variable, values)])
     try:
-        return Settings(
-            _secrets_dir=os.environ.get(variable("secrets_dir")),
-            _env_file=os.environ.get(variable("env_file"), ".env") or None,
-            **values,  # type: ignore[arg-type]
-        )
+        return Settings(_secrets_dir=secrets_dir, _env_file=env_file, **values)  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [
-            f"{variable(str(found['loc'][0])) if found['loc'] else 'settings'}: {found['msg']}"
-            for found in error.errors(include_input=False, include_url=False)
-        ]
-        raise SettingsError("; ".join(lines)) from None
+        found = error.errors(include_input=False, include_url=False)
+        raise SettingsError("; ".join(_explained(one) for one in found)) from None
 
 
-def _refuse_unknown_variables() -> None:
-    """A misspelt variable would silently leave a default in force."""
-    known = {variable(name) for name in (*Settings.model_fields, *_OTHER_NAMES)}
-    for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see the table of settings in README.md."
+def _env_file() -> Path | None:
+    """The `.env` file: the one that `CCS_DACS_ENV_FILE` names (empty = none), else `.env` here where there is one."""
+    name = variable("env_file")
+    configured = os.environ.get(name)
+    path = Path(".env" if configured is None else configured)
+    if configured and not path.is_file():
+        raise SettingsError(f"{name} names no file: write the path of one, or leave it out to read .env.")
+    return path if configured != "" and path.is_file() else None
+
+
+def _read(env_file: Path) -> dict[str, str | None]:
+    try:
+        return dotenv_values(env_file, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{env_file} cannot be read ({type(error).__name__}): it must be UTF-8 text.") from None
+
+
+def _secrets_dir(written: Mapping[str, str | None]) -> Path | None:
+    name = variable("secrets_dir")
+    configured = os.environ.get(name) or written.get(name)
+    if configured and not Path(configured).is_dir():
+        raise SettingsError(f"{name} names no directory: create it, or leave the variable out.")
+    return Path(configured) if configured else None
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    """A misspelt name would silently leave a default in force; what has another prefix is none of ours."""
+    known = {name.upper() for name in (*Settings.model_fields, *_OTHER_NAMES)}
+    for name in sorted({name.upper() for name in names if name.upper().startswith(PREFIX)}):
+        if name.removeprefix(PREFIX) not in known and not name.removeprefix(PREFIX).startswith(_TEST_PREFIX):
+            near = difflib.get_close_matches(name.removeprefix(PREFIX), known, n=1)
+            hint = f"did you mean {variable(near[0])}?" if near else "see the table of settings in README.md."
             raise SettingsError(f"{name} is no setting: {hint}")
+
+
+def _explained(found: ErrorDetails) -> str:
+    """Says what is wrong with a setting; a rule of our own over several of them names them itself."""
+    own = str(found["ctx"]["error"]) if found["type"] == "value_error" else found["msg"]
+    reason = _REASONS.get(found["type"], own)
+    return f"{variable(str(found['loc'][0]))}: {reason}" if found["loc"] else reason

@@ -1,0 +1,1 @@
+"""Tests, by room; each reads like the specification that it names."""

@@ -1,4 +1,4 @@
-"""The assets `upload/acknowledgement` and `upload/reconciliation`: how requests ended, and whether all figures add up."""
+"""The assets `upload/acknowledgement` and `upload/reconciliation`: how requests ended, and whether figures add up."""
 
 from typing import Any
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from ccs_dacs_pipeline.ccs import BadAnswer, IncompleteRange, Permanent
+from ccs_dacs_pipeline.folders import SourceDiffers, SourceMissing, TargetDiffers
 from ccs_dacs_pipeline.ledger.leases import INCREMENTAL, Lease, LeaseHeldError
 from ccs_dacs_pipeline.ledger.life import Batch, BatchStateError, get
 from ccs_dacs_pipeline.partitions import SYNC_BATCH, KeyRefusedError, Mode, SyncBatch
@@ -23,7 +24,18 @@ OWNERS = ["team:integration"]
 HOLDER_TAG = "ccs_dacs/holder"
 _POLL_SECONDS = 0.2
 # These stay as they are however often a step is repeated: an operator must act first.
-_LASTING = (BatchStateError, BreakerError, StoredDataError, SettingsError, Permanent, BadAnswer, IncompleteRange)
+_LASTING = (
+    BatchStateError,
+    BreakerError,
+    StoredDataError,
+    SettingsError,
+    Permanent,
+    BadAnswer,
+    IncompleteRange,
+    SourceDiffers,
+    SourceMissing,
+    TargetDiffers,
+)
 _JOB_OF = {Mode.INITIAL: "initial_sync", Mode.DELTA: "incremental_sync", Mode.RESYNC: "incremental_sync"}
 
 
@@ -75,7 +87,7 @@ def batch_key(context: dg.AssetExecutionContext) -> SyncBatch:
 
 def holder_of(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> str:
     """Returns who holds the leases of this step: the command that runs it, else the run."""
-    return context.run.tags.get(HOLDER_TAG, context.run_id)
+    return context.run.tags.get(HOLDER_TAG, context.run.run_id)
 
 
 @contextmanager

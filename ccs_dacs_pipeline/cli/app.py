@@ -21,7 +21,6 @@ from ccs_dacs_pipeline.ledger.report import reconcile as reconcile_figures
 from ccs_dacs_pipeline.ledger.report import status as status_figures
 from ccs_dacs_pipeline.partitions import KeyRefusedError
 from ccs_dacs_pipeline.settings import SettingsError, load_settings
-from ccs_dacs_pipeline.sync.site import Site
 
 WAIT_SECONDS = 300.0
 
@@ -100,7 +99,7 @@ def resync(
 @batch_app.command("list")
 def batch_list(as_json: Json = False) -> None:
     """All batches."""
-    with Site(load_settings()) as site:
+    with work.opened_site(load_settings()) as site:
         figures = {"batches": work.all_batches(site)}
     _emit(figures, as_json=as_json, table=tables.batches)
 
@@ -108,7 +107,7 @@ def batch_list(as_json: Json = False) -> None:
 @batch_app.command("show")
 def batch_show(key: Key, as_json: Json = False) -> None:
     """One batch: files, figures of its entities, requests, equations, journal."""
-    with Site(load_settings()) as site:
+    with work.opened_site(load_settings()) as site:
         figures = work.one_batch(site, key)
     _emit(figures, as_json=as_json, table=tables.batch)
 
@@ -155,7 +154,7 @@ def acks_deliver(wait: Wait = WAIT_SECONDS, as_json: Json = False) -> None:
 def status(as_json: Json = False) -> None:
     """Batches, requests by state, gate, overdue, quarantine."""
     settings = load_settings()
-    with Site(settings) as site, site.ledger.read() as db:
+    with work.opened_site(settings) as site, site.ledger.read() as db:
         figures = status_figures(db, settings.ack_timeout)
     _emit(figures, as_json=as_json, table=tables.status)
 
@@ -163,7 +162,7 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def reconcile(as_json: Json = False) -> None:
     """The control equations, per batch and in all; exit code 1 when one does not hold."""
-    with Site(load_settings()) as site, site.ledger.read() as db:
+    with work.opened_site(load_settings()) as site, site.ledger.read() as db:
         figures = reconcile_figures(db, [entity.name for entity in ENTITIES])
     _emit(figures, as_json=as_json, table=tables.reconciliation)
     if not figures["holds"]:

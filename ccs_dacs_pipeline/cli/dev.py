@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccs_dacs_pipeline.cli import work
-from ccs_dacs_pipeline.cli.console import UsageProblem, say
+from ccs_dacs_pipeline.cli.console import Problem, UsageProblem, say
 from ccs_dacs_pipeline.sandbox import Sandbox, SandboxConfig, serve
 from ccs_dacs_pipeline.settings import variable
 
@@ -28,7 +28,13 @@ def serve_sandbox(
     settings: Settings, *, persons: int, seed: int, host: str, port: int, upload: Path | None, inbox: str | None
 ) -> None:
     """Serves the simulated CCS and DACS until stopped; DACS watches the site's upload folder unless told otherwise."""
-    serve(_config(settings, persons, seed, host, port, upload or Path(settings.folder("upload")), inbox))
+    config = _config(settings, persons, seed, host, port, upload or Path(settings.folder("upload")), inbox)
+    try:
+        serve(config)
+    except OSError as error:
+        raise Problem(
+            f"The sandbox cannot listen on {host}:{port}, or watch its folder ({error.strerror}): choose another."
+        ) from None
 
 
 def _config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
@@ -18,7 +19,6 @@ from ccs_dacs_pipeline.assets.work import HOLDER_TAG
 from ccs_dacs_pipeline.ccs import CcsError
 from ccs_dacs_pipeline.cli.console import Problem, UsageProblem, progress, say
 from ccs_dacs_pipeline.dacs.inbox import BasicCaller, BearerCaller, Caller, inbox
-from ccs_dacs_pipeline.definitions import build_defs
 from ccs_dacs_pipeline.entities import ENTITIES
 from ccs_dacs_pipeline.folders import FolderError
 from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, INITIAL_SYNC
@@ -28,7 +28,7 @@ from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage
 from ccs_dacs_pipeline.ledger.schema import journal
 from ccs_dacs_pipeline.partitions import SYNC_BATCH, Mode, SyncBatch, snapshot_number
 from ccs_dacs_pipeline.sensors import tags_of
-from ccs_dacs_pipeline.settings import load_settings
+from ccs_dacs_pipeline.settings import load_settings, variable
 from ccs_dacs_pipeline.sync import start
 from ccs_dacs_pipeline.sync.choose import choose
 from ccs_dacs_pipeline.sync.site import Site
@@ -62,13 +62,52 @@ def _project_file(name: str) -> Path:
 
 
 @contextmanager
+def opened_site(settings: Settings) -> Iterator[Site]:
+    """Yields the site of the settings, its ledger opened, and closes it.
+
+    Raises:
+        UsageProblem: the settings name no database that can be opened.
+    """
+    with Site(settings) as site:
+        try:
+            _ = site.ledger
+        except (OSError, ImportError, sa.exc.ArgumentError) as error:
+            # Without the error's own text, which may repeat a part of the URL.
+            raise UsageProblem(
+                f"The ledger cannot be opened ({type(error).__name__}): make {variable('data_dir')} a folder that can "
+                f"be written, or {variable('ledger_url')} a SQLAlchemy URL (PostgreSQL needs the extra `postgres`)."
+            ) from None
+        yield site
+
+
+@contextmanager
 def opened() -> Iterator[Worker]:
-    """Yields a worker on the site of the settings, and closes what it opened."""
+    """Yields a worker on the site of the settings, and closes what it opened.
+
+    Raises:
+        SettingsError: a setting that a run needs is missing.
+        UsageProblem: one is wrong in a way that the settings alone do not show.
+    """
     settings = load_settings()
-    dagster_home(settings)
-    with Site(settings) as site, dg.DagsterInstance.get() as instance:
-        worker = Worker(site, instance)
-        yield worker
+    with opened_site(settings) as site:
+        _check_before_runs(site)
+        with _instance(dagster_home(settings)) as instance:
+            yield Worker(site, instance)
+
+
+def _instance(home: Path) -> dg.DagsterInstance:
+    """Opens Dagster's instance; two commands that come upon a new home at once would both make its tables."""
+    with (home / ".opening").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return dg.DagsterInstance.get()
+
+
+def _check_before_runs(site: Site) -> None:
+    """Finds wrong settings before a run does: a snapshot that cannot begin would hold the gate. Touches no network."""
+    try:
+        _ = site.names, site.ccs, site.extract, site.upload, site.frames
+    except (ValueError, FolderError) as error:
+        raise UsageProblem(str(error)) from None
 
 
 class Worker:
@@ -78,6 +117,9 @@ class Worker:
         self.site = site
         self._instance = instance
         self._holder = f"ccs-dacs {uuid.uuid4()}"
+        # Not at the top: the module's own `defs` judge the settings, and what is wrong with them is for `main` to tell.
+        from ccs_dacs_pipeline.definitions import build_defs  # noqa: PLC0415
+
         # The command's own site serves its runs too: one ledger, one client.
         resource = dg.ResourceDefinition.hardcoded_resource(site)
         self._defs = build_defs(overrides={"site": resource})
@@ -186,8 +228,15 @@ class Worker:
         """Sends chosen entities anew: ids, or all of a key range given as (low, high).
 
         Raises:
-            Problem: a run failed, or the lane is not free in time.
+            Problem: a snapshot holds the gate, a run failed, or the lane is not free in time.
         """
+        with self.site.ledger.read() as db:
+            snapshot = life.gate_holder(db)
+        if snapshot is not None:
+            raise Problem(
+                f"A resync waits for its turn like a delta, and snapshot {snapshot} holds the gate: finish that with "
+                f"`ccs-dacs initial`, or give it up with `ccs-dacs batch abort initial-{snapshot}`; then resync again."
+            )
         ids = start.ids_in_range(self.site, entity, *chosen) if isinstance(chosen, tuple) else chosen
         with self._lane(INCREMENTAL, wait):
             key, left = start.start_resync(self.site, entity, ids)
@@ -343,7 +392,11 @@ def chosen_entities(
         raise UsageProblem(f"--entity takes {', '.join(one.name for one in ENTITIES)}, not {entity!r}.")
     if (ids is None) == (low is None and high is None) or (low is None) != (high is None):
         raise UsageProblem("Give either --ids FILE, or both --low and --high.")
-    chosen = [line.strip() for line in ids.read_text().splitlines() if line.strip()] if ids else [str(low), str(high)]
+    chosen = (
+        [line.strip() for line in ids.read_text(errors="replace").splitlines() if line.strip()]
+        if ids
+        else [str(low), str(high)]
+    )
     for one in chosen:
         if not (one.isascii() and one.isdigit() and len(one) == _ID_LENGTH):
             raise UsageProblem(f"{one!r} is no id: ids are {_ID_LENGTH} digits.")
@@ -405,7 +458,7 @@ def inbox_caller(settings: Settings) -> Caller:
 def serve_inbox(settings: Settings, host: str, port: int) -> None:
     """Serves the inbox until stopped."""
     caller = inbox_caller(settings)
-    with Site(settings) as site:
+    with opened_site(settings) as site:
         application = inbox(site.ledger, caller, max_bytes=int(settings.ack_max_bytes))
         say(f"The acknowledgement inbox listens on http://{host}:{port}/acknowledgements")
         uvicorn.run(application, host=host, port=port, log_level="warning")

@@ -88,9 +88,7 @@ def file_namer(site: Site, batch: Batch, entity: Entity) -> Callable[[int | None
     thread = batch.key.shard if batch.key.shards > 1 else None
 
     def name(part: int | None) -> str:
-        return site.names.name(
-            batch_code=code, batch_number=number, rerun=batch.rerun, thread=thread, part=part
-        )
+        return site.names.name(batch_code=code, batch_number=number, rerun=batch.rerun, thread=thread, part=part)
 
     return name
 

@@ -1,4 +1,4 @@
-"""Mapping the raw entities of a batch to DACS entities, with quarantine and breaker (sync-lifecycle.md, Bad records)."""
+"""Mapping the raw entities of a batch, with quarantine and breaker (sync-lifecycle.md, Bad records; Breaker)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BREAKER_LEAST = 20
 
 
 class BreakerError(Exception):
-    """Too many records of an entity are bad: that is a changed interface. The batch is stopped, nothing is published."""
+    """Too many records of an entity are bad: a changed interface. The batch is stopped, nothing is published."""
 
 
 @dataclass
@@ -97,9 +97,7 @@ def _references(chosen: list[tuple[str, str | None, datetime]]) -> pl.DataFrame:
     return pl.DataFrame(chosen, schema=schema, orient="row")
 
 
-def _collect(
-    site: Site, batch: Batch, entity: Entity, raw: pl.DataFrame, mapped: Mapped, found: _Findings
-) -> None:
+def _collect(site: Site, batch: Batch, entity: Entity, raw: pl.DataFrame, mapped: Mapped, found: _Findings) -> None:
     found.quarantined.extend(Finding(*row) for row in mapped.quarantined.iter_rows())
     found.reasons.update(mapped.not_eligible["reason"].to_list())
     found.cleaned.update(mapped.cleaned)

@@ -10,7 +10,7 @@ from ccs_dacs_pipeline.ccs import Answer
 from ccs_dacs_pipeline.dacs.manifest import ManifestFile, render_manifest
 from ccs_dacs_pipeline.dacs.names import manifest_name
 from ccs_dacs_pipeline.entities import ENTITIES
-from ccs_dacs_pipeline.folders import FileExists, SourceMissing, TargetDiffers, publish
+from ccs_dacs_pipeline.folders import FileExists, SourceDiffers, SourceMissing, TargetDiffers, publish
 from ccs_dacs_pipeline.ledger import contents, requests
 from ccs_dacs_pipeline.ledger.life import (
     BatchStateError,
@@ -64,6 +64,7 @@ def deliver(site: Site, key: SyncBatch, lease: Lease) -> Delivery:
         LeaseLostError: another worker goes on with this delivery.
     """
     with site.ledger.read() as db:
+        get(db, key)
         batches = owned(db, key.owner)
     unsealed = [batch for batch in batches if not batch.reached(Stage.SEALED)]
     if any(str(batch.key) == str(key) for batch in unsealed):
@@ -83,7 +84,7 @@ def deliver(site: Site, key: SyncBatch, lease: Lease) -> Delivery:
         for file in files:
             _publish_file(site, file, lease)
         _publish_manifest(site, batches, files, lease)
-    except (StoredDataError, SourceMissing, TargetDiffers) as error:
+    except (StoredDataError, SourceMissing, SourceDiffers, TargetDiffers) as error:
         with site.ledger.write() as db:
             for batch in batches:
                 stop(db, batch.key, str(error))
@@ -96,9 +97,7 @@ def deliver(site: Site, key: SyncBatch, lease: Lease) -> Delivery:
 def _files_in_order(site: Site, batches: Sequence[Batch]) -> list[File]:
     """Returns all files, contacts first: DACS refuses rows whose parents it does not know."""
     with site.ledger.read() as db:
-        return [
-            file for entity in ENTITIES for batch in batches for file in contents.files_of(db, batch, entity.name)
-        ]
+        return [file for entity in ENTITIES for batch in batches for file in contents.files_of(db, batch, entity.name)]
 
 
 def _publish_file(site: Site, file: File, lease: Lease) -> None:
@@ -153,9 +152,7 @@ def _record_delivery(site: Site, batches: Sequence[Batch], lease: Lease) -> None
         for batch in fresh:
             if batch.key.mode is Mode.DELTA and not batch.rerun:
                 acknowledged = site.settings.acknowledgements == "expected"
-                requests.settle_delivered(
-                    db, batch.key, acknowledged=acknowledged, answer=Answer.positive().to_json()
-                )
+                requests.settle_delivered(db, batch.key, acknowledged=acknowledged, answer=Answer.positive().to_json())
             if batch.key.mode is not Mode.INITIAL:
                 contents.clear_quarantine(db, batch.key)
         requests.settle_batches(db)

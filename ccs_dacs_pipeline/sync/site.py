@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import stamina.instrumentation
+
 from ccs_dacs_pipeline.ccs import BasicAuth, CcsClient, Connection, OAuth
 from ccs_dacs_pipeline.dacs.names import FileNameTemplate
 from ccs_dacs_pipeline.entities import ENTITIES, Eligibility, LayoutProfile, load_profile
@@ -44,6 +46,8 @@ class Site:
         Raises:
             SettingsError: a setting that it needs is missing.
         """
+        # Retries go to the log: what stamina finds by itself may print them to standard output, among reports.
+        stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
         client = CcsClient(connection(self.settings), concurrency=self.settings.ccs_concurrency)
         self._opened.append(client)
         return client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ccs_dacs_pipeline.ccs import SyncStatus, plan_ranges
@@ -110,7 +111,7 @@ def split_evenly(low_id: str, high_id: str, parts: int) -> list[tuple[str, str]]
     if not 1 <= parts <= width:
         raise BatchStateError(f"{parts} shards cannot be made of the ids {low_id} to {high_id}; ask for fewer.")
     cuts = [low + width * part // parts for part in range(parts + 1)]
-    return [(f"{start:010d}", f"{end - 1:010d}") for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [(f"{start:010d}", f"{end - 1:010d}") for start, end in pairwise(cuts)]
 
 
 def pending_requests(site: Site) -> Iterator[Chosen]:
@@ -151,6 +152,7 @@ def _start_delta(site: Site, key: SyncBatch, lease: Lease) -> Nothing | None:
                 return Nothing(_why_nothing(len(pending)))
             create_chosen(db, key, codes=incremental_codes(), first=site.settings.first_batch_numbers)
             requests.add(db, key, chosen)
+            mark(db, BLOCKED, 0)  # found before this batch was; left standing it would hide requests that came since
     except GateClosedError as error:
         return Nothing(str(error))
     return None
@@ -181,7 +183,7 @@ def start_resync(site: Site, entity: str, ids: Sequence[str]) -> tuple[SyncBatch
         left = sorted(set(ids) & busy)
         if not chosen:
             raise BatchStateError(
-                f"None of the {len(set(ids))} ids is left to send: unfinished batches hold them. Let those be delivered."
+                f"None of the {len(set(ids))} ids is left to send: unfinished batches hold them and send them."
             )
         key = SyncBatch(Mode.RESYNC, highest_number(db, Mode.RESYNC) + 1)
         create_chosen(db, key, codes=incremental_codes(), first=site.settings.first_batch_numbers)

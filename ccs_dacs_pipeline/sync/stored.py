@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ccs_dacs_pipeline.ledger import contents
-from ccs_dacs_pipeline.ledger.contents import Frame
 
 if TYPE_CHECKING:
+    from ccs_dacs_pipeline.ledger.contents import Frame
     from ccs_dacs_pipeline.ledger.life import Batch
     from ccs_dacs_pipeline.sync.site import Site
 

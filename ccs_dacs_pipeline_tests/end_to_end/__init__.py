@@ -1,0 +1,1 @@
+"""The whole pipeline between a simulated CCS and DACS, in this process."""

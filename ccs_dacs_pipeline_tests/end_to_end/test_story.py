@@ -22,6 +22,8 @@ def a_person(world) -> str:
 
 
 class TestInitial:
+    """sync-lifecycle.md, Initial synchronization."""
+
     def test_brings_every_entity_to_dacs(self, world):
         world.initial()
         world.assert_quiet()
@@ -115,6 +117,8 @@ class TestInitial:
 
 
 class TestIncremental:
+    """sync-lifecycle.md, Incremental synchronization."""
+
     def test_changes_arrive_and_every_request_is_answered(self, world):
         world.initial()
         world.sandbox.ccs.change(25, seed=3)
@@ -212,6 +216,8 @@ class TestIncremental:
 
 
 class TestGate:
+    """sync-lifecycle.md, Snapshot and deltas agree."""
+
     def test_a_snapshot_holds_deltas_until_it_is_delivered(self, world):
         start.start_snapshot(world.site, 1, 2)
         world.sandbox.ccs.change(5)
@@ -230,6 +236,8 @@ class TestGate:
 
 
 class TestOperator:
+    """What an operator can do with batches (interface.md, Commands)."""
+
     def break_interface(self, world) -> None:
         for person, _ in list(world.sandbox.ccs.records("person"))[:30]:
             world.sandbox.ccs.edit("person", person, lambda one: one.update(personOrBusiness="X "))

@@ -1,0 +1,200 @@
+"""Every asset materialized by hand, for any partition, again and again (sync-lifecycle.md, Life of a batch)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from ccs_dacs_pipeline.assets import build_assets
+from ccs_dacs_pipeline.definitions import build_defs
+from ccs_dacs_pipeline.folders import LocalFolder
+from ccs_dacs_pipeline.jobs import INCREMENTAL_SYNC, INITIAL_SYNC
+from ccs_dacs_pipeline.partitions import SYNC_BATCH
+
+SHARD, DELTA = "initial-1-01of01", "delta-1"
+ORDER = [
+    "ccs/sync_batch",
+    "ccs/person",
+    "ccs/service_point",
+    "ccs/service_agreement",
+    "dacs/contact",
+    "dacs/metered_service_point",
+    "dacs/metered_service",
+    "extract/contact",
+    "extract/metered_service_point",
+    "extract/metered_service",
+    "upload/delivery",
+    "upload/acknowledgement",
+    "upload/reconciliation",
+]
+CHANGING = ("seconds", "attempt")
+
+
+def materialize(world, key: str, *names: str) -> dg.ExecuteInProcessResult:
+    """Materializes some assets as a person at the UI would: in a run that is no sync job."""
+    world.instance.add_dynamic_partitions(SYNC_BATCH, [key])
+    selection = dg.AssetSelection.assets(*[dg.AssetKey(name.split("/")) for name in names])
+    return dg.materialize(
+        build_assets(world.site.profile),
+        selection=selection,
+        partition_key=key,
+        instance=world.instance,
+        resources={"site": dg.ResourceDefinition.hardcoded_resource(world.site)},
+        raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+    )
+
+
+def run_job(world, job: str, key: str) -> dg.ExecuteInProcessResult:
+    world.instance.add_dynamic_partitions(SYNC_BATCH, [key])
+    defs = build_defs(overrides={"site": dg.ResourceDefinition.hardcoded_resource(world.site)})
+    return defs.resolve_job_def(job).execute_in_process(
+        instance=world.instance, partition_key=key, raise_on_error=False
+    )
+
+
+def figures(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """The metadata of the materialized assets, but for what differs from run to run."""
+    return {
+        event.asset_key.to_user_string(): {
+            name: value.value for name, value in event.materialization.metadata.items() if name not in CHANGING
+        }
+        for event in result.get_asset_materialization_events()
+    }
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    assert not result.success
+    event = next(event for event in result.all_events if event.is_step_failure)
+    return str(event.step_failure_data.user_failure_data.description)
+
+
+@pytest.mark.parametrize("key", [SHARD, DELTA])
+def test_one_by_one_in_order_is_a_sync(world, key):
+    if key == DELTA:
+        world.initial()
+        world.sandbox.ccs.change(10)
+    for name in ORDER:
+        assert materialize(world, key, name).success, name
+    world.sandbox.dacs.wait_until_idle()
+    world.worker.deliver_acknowledgements(wait=5)
+    world.assert_quiet()
+
+
+@pytest.mark.parametrize("key", [SHARD, DELTA])
+def test_again_after_delivery_gives_the_recorded_figures_and_asks_ccs_for_nothing(world, key):
+    world.initial()
+    world.sandbox.ccs.change(10)
+    world.sync()
+    before = {name: figures(materialize(world, key, name))[name] for name in ORDER}
+    world.sandbox.ccs.change(30, seed=9)
+    uploaded = sorted(Path(world.settings.folder("upload")).iterdir())
+    for name in ORDER:
+        result = materialize(world, key, name)
+        assert result.success, name
+        assert figures(result)[name] == before[name], name
+    assert sorted(Path(world.settings.folder("upload")).iterdir()) == uploaded
+    world.sync()
+    world.assert_quiet()
+
+
+def test_again_before_it_is_sealed_fetches_again(world):
+    assert materialize(world, SHARD, *ORDER[:5]).success
+    person = next(iter(world.sandbox.ccs.records("person")))[0]
+    world.sandbox.ccs.edit("person", person, lambda one: one.update(emailAddress="new@example.com"))
+    first = figures(materialize(world, SHARD, "dacs/contact"))["dacs/contact"]["sha256"]
+    assert materialize(world, SHARD, "ccs/person", "dacs/contact").success
+    assert figures(materialize(world, SHARD, "dacs/contact"))["dacs/contact"]["sha256"] != first
+    assert materialize(world, SHARD, *ORDER[1:]).success
+    world.sync()
+    world.assert_quiet()
+
+
+def test_the_batch_asset_never_picks_more(world):
+    world.initial()
+    world.sandbox.ccs.change(5, seed=1)
+    first = figures(materialize(world, DELTA, "ccs/sync_batch"))
+    world.sandbox.ccs.change(5, seed=2)
+    assert figures(materialize(world, DELTA, "ccs/sync_batch")) == first
+    world.sync()
+    world.assert_quiet()
+
+
+def test_a_shard_waits_for_its_siblings_and_the_last_one_speaks_for_all(world):
+    keys = ["initial-1-01of02", "initial-1-02of02"]
+    first = run_job(world, INITIAL_SYNC, keys[0])
+    assert first.success
+    assert "upload/delivery" not in figures(first)
+    assert run_job(world, INITIAL_SYNC, keys[1]).success
+    for name in ("delivery", "acknowledgement", "reconciliation"):
+        asset = dg.AssetKey(["upload", name])
+        assert world.instance.get_materialized_partitions(asset) == set(keys)
+    world.sandbox.dacs.wait_until_idle()
+    world.assert_quiet()
+
+
+@pytest.mark.parametrize(
+    ("job", "key", "said"),
+    [
+        (INCREMENTAL_SYNC, SHARD, "initial_sync"),
+        (INITIAL_SYNC, DELTA, "incremental_sync"),
+        (INITIAL_SYNC, "initial-1", "keys look like"),
+        (INCREMENTAL_SYNC, "resync-1", "ccs-dacs resync"),
+    ],
+)
+def test_a_key_of_the_wrong_kind_is_refused_with_the_right_job(world, job, key, said):
+    assert said in failure(run_job(world, job, key))
+
+
+@pytest.mark.parametrize(("name", "said"), [("ccs/person", "ccs/sync_batch"), ("upload/delivery", "sync_batch")])
+def test_an_asset_without_what_it_needs_names_it(world, name, said):
+    assert said in failure(materialize(world, SHARD, name))
+
+
+def test_a_missing_extract_file_is_restored_with_the_same_content(world):
+    assert materialize(world, SHARD, *ORDER[:10]).success
+    folder = Path(world.settings.folder("extract"))
+    content = {path.name: path.read_bytes() for path in folder.glob("C1-*")}
+    (folder / "C1-DCTIL_0001_00.csv").unlink()
+    assert materialize(world, SHARD, "extract/contact").success
+    assert {path.name: path.read_bytes() for path in folder.glob("C1-*")} == content
+    assert materialize(world, SHARD, *ORDER[10:]).success
+    world.sandbox.dacs.wait_until_idle()
+    world.assert_quiet()
+
+
+def test_a_lost_frame_of_a_sealed_batch_is_an_error_that_names_the_way_out(world):
+    assert materialize(world, SHARD, *ORDER[:10]).success
+    world.site.frames.delete(SHARD)
+    assert "CCS is not asked again" in failure(materialize(world, SHARD, "ccs/person"))
+
+
+def test_a_file_of_the_same_name_with_other_content_stops_the_batch(world):
+    assert materialize(world, SHARD, *ORDER[:10]).success
+    upload = Path(world.settings.folder("upload"))
+    upload.mkdir(exist_ok=True)
+    (upload / "C1-DSPIL_0001_00.csv").write_text("not ours\n")
+    assert "C1-DSPIL_0001_00.csv" in failure(materialize(world, SHARD, "upload/delivery"))
+    assert (upload / "C1-DSPIL_0001_00.csv").read_text() == "not ours\n"
+    assert world.status()["batches"][0]["state"] == "stopped"
+
+
+def test_a_torn_extract_file_fails_its_checks_and_is_not_recorded(world, monkeypatch):
+    """The verifier must be able to fail: a writer that loses the last byte is found out."""
+    assert materialize(world, SHARD, *ORDER[:7]).success
+    whole = LocalFolder.open
+
+    def torn(self, name):
+        path = Path(world.settings.folder("extract")) / name
+        path.write_bytes(path.read_bytes()[:-1])
+        return whole(self, name)
+
+    monkeypatch.setattr(LocalFolder, "open", torn)
+    result = materialize(world, SHARD, "extract/contact")
+    assert not result.success
+    failed = {one.check_name for one in result.get_asset_check_evaluations() if not one.passed}
+    assert {"line_end", "control_totals"} <= failed
+    assert world.status()["batches"][0]["state"] == "claimed"

@@ -1,0 +1,1 @@
+"""The Dagster UI and daemon for real: every service a process of its own."""
