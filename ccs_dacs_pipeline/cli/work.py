@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,10 @@ def dagster_home(settings: Settings) -> Path:
 def _project_file(name: str) -> Path:
     """Returns a file of the project's top level: of the checkout, else the copy that the wheel carries."""
     package = Path(__file__).parents[1]
-    return next(path for path in (package.parent / name, package / name) if path.exists())
+    found = next((path for path in (package.parent / name, package / name) if path.exists()), None)
+    if found is None:
+        raise UsageProblem(f"This installation carries no {name}: put the project's into DAGSTER_HOME.")
+    return found
 
 
 @contextmanager
@@ -134,7 +137,7 @@ class Worker:
             with self.site.ledger.read() as db:
                 number = life.gate_holder(db)
             if number is not None and new:
-                start.give_up(self.site, f"initial-{number}")
+                self._give_up(f"initial-{number}", time.monotonic() + wait)
                 say(f"Snapshot {number} is aborted.")
                 number = None
             if number is None:
@@ -274,22 +277,25 @@ class Worker:
         Raises:
             Problem: a run of it does not end in time.
         """
-        number = snapshot_number(owner)
-        names = [INCREMENTAL]
-        if number is not None:
-            with self.site.ledger.read() as db:
-                names = [SNAPSHOTS, owner, *(str(batch.key) for batch in life.owned(db, owner))]
         deadline = time.monotonic() + wait
-        leases = [self._acquire(name, deadline) for name in names]
-        try:
-            batches = start.give_up(self.site, owner)
-        finally:
-            for lease in leases:
-                lease.release()
+        batches = self._give_up(owner, deadline)
         if any(batch.key.mode is Mode.DELTA for batch in batches):
             self.deliver_acknowledgements(wait=max(0.0, deadline - time.monotonic()))
         with self.site.ledger.read() as db:
             return {"batches": report.batch_lines(db, batches)}
+
+    def _give_up(self, owner: str, deadline: float) -> list[Batch]:
+        """Aborts once no run works on the batch, or on any shard of the snapshot, any more."""
+        names = [INCREMENTAL]
+        if snapshot_number(owner) is not None:
+            with self.site.ledger.read() as db:
+                names = [SNAPSHOTS, owner, *(str(batch.key) for batch in life.owned(db, owner))]
+        with ExitStack() as held:
+            for name in names:
+                lease = self._acquire(name, deadline)
+                if not lease.had_before:
+                    held.callback(lease.release)
+            return start.give_up(self.site, owner)
 
     def deliver_acknowledgements(self, *, wait: float) -> dict[str, Any]:
         """One pass that takes every answer that is due to CCS.

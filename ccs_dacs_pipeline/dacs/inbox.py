@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import from_json
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _REASONS = 3
 _TEXT = 80
+_UNCARRIED = "item: JSON cannot carry it: NaN, Infinity, half a surrogate pair, or nested too deep"
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,21 @@ def sort_items(items: list[Any]) -> tuple[list[Acknowledgement], list[dict[str, 
         except ValidationError as error:
             refused.append({"index": index, "reason": _reason(error)})
             continue
-        good.append(Acknowledgement(head.syncRequestId, head.hasError, answer.to_json()))
+        payload = answer.to_json()
+        if _can_be_passed_on(payload):
+            good.append(Acknowledgement(head.syncRequestId, head.hasError, payload))
+        else:
+            refused.append({"index": index, "reason": _UNCARRIED})
     return good, refused
+
+
+def _can_be_passed_on(payload: dict[str, Any]) -> bool:
+    """Says whether strict JSON can carry a payload: one stored without that could never be told to CCS."""
+    try:
+        from_json(json.dumps(payload), allow_inf_nan=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _reason(error: ValidationError) -> str:

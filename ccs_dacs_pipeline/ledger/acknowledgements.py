@@ -57,7 +57,7 @@ def store(db: Connection, items: Sequence[Acknowledgement]) -> Stored:
             earlier = verdicts.setdefault(item.request_id, set())
             if item.has_error in earlier:
                 duplicates += 1
-                again.append({"id": item.request_id, "error": item.has_error})
+                again.append({"request": item.request_id, "error": item.has_error})
                 continue
             state = "contradicting" if earlier else "waiting" if item.request_id in known else "parked"
             if state == "parked":
@@ -83,7 +83,10 @@ def _lock(db: Connection) -> None:
 def _count_duplicates(db: Connection, again: list[dict[str, Any]]) -> None:
     statement = (
         sa.update(acknowledgements)
-        .where(acknowledgements.c.request_id == sa.bindparam("id"), acknowledgements.c.has_error == sa.bindparam("error"))
+        .where(
+            acknowledgements.c.request_id == sa.bindparam("request"),
+            acknowledgements.c.has_error == sa.bindparam("error"),
+        )
         .values(duplicates=acknowledgements.c.duplicates + 1)
     )
     db.execute(statement, again)
@@ -94,5 +97,3 @@ def match_parked(db: Connection) -> int:
     known = sa.exists().where(requests.c.request_id == acknowledgements.c.request_id)
     parked = acknowledgements.c.state == "parked"
     return db.execute(sa.update(acknowledgements).where(parked, known).values(state="waiting")).rowcount
-
-

@@ -144,9 +144,7 @@ def tally_of(db: Connection, key: SyncBatch, entity: str) -> Tally | None:
     row = db.execute(sa.select(tallies).where(found)).first()
     if row is None:
         return None
-    return Tally(
-        row.fetched, row.written, row.quarantined, row.not_eligible, row.cleaned, row.unknown_references
-    )
+    return Tally(row.fetched, row.written, row.quarantined, row.not_eligible, row.cleaned, row.unknown_references)
 
 
 def files_of(db: Connection, batch: Batch, entity: str | None = None) -> list[File]:

@@ -1,8 +1,8 @@
 """Leases with fencing tokens: who may have effects on the outside now.
 
-Run status, run keys, cursors and pools of Dagster are no mutual exclusion (design.md, decision 4). A lease is; its token
-grows with every change of holder, so that a worker that slept through its term is refused when it wakes. Terms are
-measured by the database's clock, and by the holder also with the boot-time clock, which runs on through a suspension.
+Run status, run keys, cursors and pools of Dagster are no mutual exclusion (design.md, decision 4). A lease is; its
+token grows with every change of holder, so that a worker that slept through its term is refused when it wakes. Terms
+are measured by the database's clock, and by the holder also with the boot-time clock, which runs on in a suspension.
 """
 
 from __future__ import annotations
@@ -150,9 +150,7 @@ def acquire(ledger: Ledger, name: str, holder: str, *, term: float, grace: float
             )
         token = row.token if row.holder == holder else row.token + 1
         db.execute(
-            sa.update(leases)
-            .where(leases.c.name == name)
-            .values(holder=holder, token=token, expires=present + term)
+            sa.update(leases).where(leases.c.name == name).values(holder=holder, token=token, expires=present + term)
         )
     had_before = bool(row.holder == holder)
     return Lease(ledger, name, holder, token, term=term, since=since, had_before=had_before)

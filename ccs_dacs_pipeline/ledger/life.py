@@ -186,7 +186,7 @@ def _allot_numbers(db: Connection, owner: str, codes: Iterable[str], first: Mapp
     taken = dict(
         db.execute(
             sa.select(file_numbers.c.batch_code, sa.func.max(file_numbers.c.number)).group_by(file_numbers.c.batch_code)
-        ).tuples().all()
+        ).all()
     )
     rows = [
         {"owner": owner, "batch_code": code, "number": max(taken.get(code, 0) + 1, first.get(code, 1))}
@@ -230,8 +230,8 @@ def create_snapshot(
     holder = _lock_gate(db)
     if holder is not None:
         raise BatchStateError(
-            f"Snapshot {holder} is unfinished and holds the gate. Finish it with `ccs-dacs initial`, or give it up with "
-            f"`ccs-dacs batch abort initial-{holder}`."
+            f"Snapshot {holder} is unfinished and holds the gate. Finish it with `ccs-dacs initial`, or give it up "
+            f"with `ccs-dacs batch abort initial-{holder}`."
         )
     if number <= highest_number(db, Mode.INITIAL):
         raise BatchStateError(
@@ -351,8 +351,9 @@ def _release_entities(db: Connection, key: SyncBatch) -> None:
 def hold(db: Connection, key: SyncBatch, snapshot: int) -> None:
     """Sets a batch aside until the gate opens."""
     batch = get(db, key)
-    _update(db, batch, aside=Aside.HELD, reason=f"held by snapshot {snapshot}")
-    note(db, "held", str(key), snapshot=snapshot)
+    if batch.unfinished:  # an operator may have aborted it in between
+        _update(db, batch, aside=Aside.HELD, reason=f"held by snapshot {snapshot}")
+        note(db, "held", str(key), snapshot=snapshot)
 
 
 def stop(db: Connection, key: SyncBatch, reason: str) -> None:

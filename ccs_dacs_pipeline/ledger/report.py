@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ccs_dacs_pipeline.ledger.life import UNFINISHED, Aside, Batch, Stage, gate_holder, listed
-from ccs_dacs_pipeline.ledger.requests import Outcome, Settlement
+from ccs_dacs_pipeline.ledger.requests import ANSWERABLE, Outcome, Settlement
 from ccs_dacs_pipeline.ledger.schema import (
     acknowledgements,
     batches,
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 _SHOWN_SETTLED = 50
+_AWAITING = "awaiting"
+# How a written row can end; anything else breaks the last control equation.
+_ENDS_OF_WRITTEN = (
+    Settlement.POSITIVE,
+    Settlement.NEGATIVE,
+    _AWAITING,
+    Settlement.CLOSED,
+    Settlement.ON_DELIVERY,
+)
 _SEALED = (Stage.SEALED, Stage.PUBLISHING, Stage.DELIVERED, Stage.SETTLED)
 
 
@@ -49,9 +58,11 @@ def equations(db: Connection, batch: Batch) -> list[Equation]:
     """Returns the control equations of a batch that was sealed once; an aborted one keeps those of its requests."""
     aborted = batch.aside is Aside.ABORTED
     found: list[Equation] = []
+    if not (batch.rows_fixed or aborted):
+        return found
     if batch.key.mode is Mode.DELTA:
         found.append(_claimed(db, batch))
-    if not batch.rows_fixed or aborted:
+    if aborted:
         return found
     sums = _tally_sums(db, batch)
     found.append(Equation("fetched", sums["fetched"], sums["written"] + sums["quarantined"] + sums["not_eligible"]))
@@ -61,18 +72,16 @@ def equations(db: Connection, batch: Batch) -> list[Equation]:
     if batch.reached(Stage.SEALED):
         found.append(Equation("rows in files", int(db.execute(in_files).scalar_one()), sums["written"]))
     if batch.key.mode is Mode.DELTA:
-        found.append(Equation("written", sums["written"], _count(db, batch, Outcome.WRITTEN)))
+        ended = sum(settlements(db, batch).get(end, 0) for end in _ENDS_OF_WRITTEN)
+        found.append(Equation("written", sums["written"], ended))
     return found
 
 
 def _claimed(db: Connection, batch: Batch) -> Equation:
-    claimed = sa.select(sa.func.count()).where(requests.c.batch == str(batch.key), requests.c.attempts > 0)
-    return Equation("claimed", db.execute(claimed).scalar_one(), _count(db, batch, *Outcome))
-
-
-def _count(db: Connection, batch: Batch, *outcomes: Outcome) -> int:
-    counted = sa.select(sa.func.count()).where(requests.c.batch == str(batch.key), requests.c.outcome.in_(outcomes))
-    return db.execute(counted).scalar_one()
+    mine = sa.select(sa.func.count()).where(requests.c.batch == str(batch.key))
+    claimed = db.execute(mine.where(requests.c.attempts > 0)).scalar_one()
+    decided = db.execute(mine.where(requests.c.outcome.in_(Outcome))).scalar_one()
+    return Equation("claimed", claimed, decided)
 
 
 def _tally_sums(db: Connection, batch: Batch) -> Counter[str]:
@@ -97,7 +106,7 @@ def settlements(db: Connection, batch: Batch) -> dict[str, int]:
     counted = sa.select(requests.c.settlement, sa.func.count()).where(
         requests.c.batch == str(batch.key), requests.c.outcome == Outcome.WRITTEN
     )
-    return {str(end or "awaiting"): number for end, number in db.execute(counted.group_by(requests.c.settlement))}
+    return {str(end or _AWAITING): number for end, number in db.execute(counted.group_by(requests.c.settlement))}
 
 
 def reconcile(db: Connection, entities: Iterable[str]) -> dict[str, Any]:
@@ -136,7 +145,7 @@ def _entity_line(db: Connection, entity: str) -> dict[str, Any]:
             sa.select(requests.c.settlement, sa.func.count())
             .where(requests.c.entity == entity, requests.c.outcome == Outcome.WRITTEN, requests.c.batch.in_(good))
             .group_by(requests.c.settlement)
-        ).tuples().all()
+        ).all()
     )
     return {
         "entity": entity,
@@ -200,12 +209,12 @@ def _request_states(db: Connection) -> dict[str, int]:
         (requests.c.attempts > 0, "claimed"),
         else_="chosen",
     )
-    return dict(db.execute(sa.select(state, sa.func.count()).group_by(state)).tuples().all())
+    return dict(db.execute(sa.select(state, sa.func.count()).group_by(state)).all())
 
 
 def _acknowledgement_figures(db: Connection) -> dict[str, int]:
     table = acknowledgements
-    by_state: dict[str, int] = dict(db.execute(sa.select(table.c.state, sa.func.count()).group_by(table.c.state)).tuples().all())
+    by_state: dict[str, int] = dict(db.execute(sa.select(table.c.state, sa.func.count()).group_by(table.c.state)).all())
     return {
         "stored": sum(by_state.values()),
         "delivered": by_state.get("delivered", 0),
@@ -225,7 +234,9 @@ def overdue(db: Connection, ack_timeout: timedelta) -> list[dict[str, str]]:
     )
     pair = requests.join(batches, batches.c.key == requests.c.batch)
     columns = (requests.c.request_id, batches.c.delivered)
-    rows = db.execute(sa.select(*columns).select_from(pair).where(late).order_by(batches.c.delivered, requests.c.request_id))
+    rows = db.execute(
+        sa.select(*columns).select_from(pair).where(late).order_by(batches.c.delivered, requests.c.request_id)
+    )
     return [{"syncRequestId": request_id, "since": since.isoformat()} for request_id, since in rows]
 
 
@@ -236,7 +247,9 @@ def _suspect(db: Connection) -> list[dict[str, str]]:
 
 def _quarantined(db: Connection) -> list[dict[str, str]]:
     columns = [quarantine.c[name] for name in ("entity", "entity_id", "rule", "field", "batch")]
-    rows = db.execute(sa.select(*columns).where(quarantine.c.open).order_by(quarantine.c.entity, quarantine.c.entity_id))
+    rows = db.execute(
+        sa.select(*columns).where(quarantine.c.open).order_by(quarantine.c.entity, quarantine.c.entity_id)
+    )
     return [
         {"entity": entity, "id": entity_id, "rule": rule, "field": field, "batch": batch}
         for entity, entity_id, rule, field, batch in rows
@@ -254,9 +267,13 @@ def answers_due(db: Connection) -> int:
     delivered = requests.join(batches, batches.c.key == requests.c.batch).join(
         acknowledgements, acknowledgements.c.request_id == requests.c.request_id
     )
-    waiting = sa.select(sa.func.count()).select_from(delivered).where(
-        acknowledgements.c.state.in_(["waiting", "parked"]),
-        batches.c.stage.in_([Stage.DELIVERED, Stage.SETTLED]) | (batches.c.aside == Aside.ABORTED),
+    waiting = (
+        sa.select(sa.func.count())
+        .select_from(delivered)
+        .where(
+            acknowledgements.c.state.in_(["waiting", "parked"]),
+            ANSWERABLE,
+        )
     )
     return db.execute(due).scalar_one() + db.execute(waiting).scalar_one()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ccs_dacs_pipeline.ledger.life import Aside, Stage, advance
-from ccs_dacs_pipeline.ledger.schema import acknowledgements, batch_entities, batches, requests, sent
+from ccs_dacs_pipeline.ledger.schema import Moment, acknowledgements, batch_entities, batches, requests, sent
 from ccs_dacs_pipeline.ledger.store import note, now, upsert
 
 if TYPE_CHECKING:
@@ -61,6 +61,19 @@ class Source(StrEnum):
 AWAITING, SYNCHRONIZED, DISCARDED = "AWAITINGACK", "SYNCHRONIZED", "DISCARDED"
 _SENT = (AWAITING, SYNCHRONIZED)
 _TAKEN_AT_ONCE = 5000
+_reopened = requests.alias("reopened")
+ANSWERABLE = sa.and_(
+    sa.or_(
+        batches.c.stage.in_([Stage.DELIVERED, Stage.SETTLED]),
+        batches.c.aside == Aside.ABORTED,
+        requests.c.settlement.is_not(None),
+    ),
+    sa.or_(
+        requests.c.settlement.is_(None),
+        ~sa.exists().where(_reopened.c.request_id == requests.c.request_id, _reopened.c.settlement.is_(None)),
+    ),
+)
+"""Where an acknowledgement need not wait for the delivery of its request; of a reopened one the open life counts."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +164,8 @@ def record_attempts(db: Connection, key: SyncBatch, ids: Sequence[str]) -> None:
         .where(requests.c.batch == str(key), requests.c.request_id == sa.bindparam("id"))
         .values(attempts=requests.c.attempts + 1)
     )
-    db.execute(statement, [{"id": request_id} for request_id in ids])
+    if ids:
+        db.execute(statement, [{"id": request_id} for request_id in ids])
 
 
 def record_found(db: Connection, key: SyncBatch, states: Mapping[str, str]) -> None:
@@ -214,7 +228,9 @@ def _record_outcomes(db: Connection, key: SyncBatch, rows: list[dict[str, Any]])
             .values(
                 outcome=sa.bindparam("outcome"),
                 settlement=sa.bindparam("settlement"),
-                settled=sa.case((sa.bindparam("settlement", type_=sa.String).is_not(None), now()), else_=None),
+                settled=sa.case(
+                    (sa.bindparam("settlement", type_=sa.String).is_not(None), sa.literal(now(), Moment)), else_=None
+                ),
             )
         )
         db.execute(statement, rows)
@@ -242,7 +258,11 @@ def _fix_moments(
             }
         )
     upsert(db, batch_entities, rows)
-    upsert(db, sent, [{name: row[name] for name in ("entity", "entity_id", "moment")} for row in rows if not row["outcome"]])
+    upsert(
+        db,
+        sent,
+        [{name: row[name] for name in ("entity", "entity_id", "moment")} for row in rows if not row["outcome"]],
+    )
 
 
 def to_send(db: Connection, key: SyncBatch, entity: str) -> list[tuple[str, str | None, datetime]]:
@@ -257,7 +277,9 @@ def to_send(db: Connection, key: SyncBatch, entity: str) -> list[tuple[str, str 
     return [(entity_id, reference, moment) for entity_id, reference, moment in rows]
 
 
-def record_mapped(db: Connection, key: SyncBatch, entity: str, outcomes: Mapping[str, tuple[Outcome, dict[str, Any] | None]]) -> None:
+def record_mapped(
+    db: Connection, key: SyncBatch, entity: str, outcomes: Mapping[str, tuple[Outcome, dict[str, Any] | None]]
+) -> None:
     """Records what mapping made of each entity that was to be sent, and the error answers of those that are not.
 
     Args:
@@ -266,12 +288,20 @@ def record_mapped(db: Connection, key: SyncBatch, entity: str, outcomes: Mapping
         entity: the DACS entity.
         outcomes: entity id -> outcome and, unless written, the answer for CCS.
     """
+    if not outcomes:
+        return
     mine = (batch_entities.c.batch == str(key)) & (batch_entities.c.entity == entity)
     db.execute(
-        sa.update(batch_entities).where(mine, batch_entities.c.entity_id == sa.bindparam("id")).values(outcome=sa.bindparam("outcome")),
+        sa.update(batch_entities)
+        .where(mine, batch_entities.c.entity_id == sa.bindparam("id"))
+        .values(outcome=sa.bindparam("outcome")),
         [{"id": entity_id, "outcome": outcome} for entity_id, (outcome, _) in outcomes.items()],
     )
-    leader = sa.select(batch_entities.c.reference).where(mine, batch_entities.c.entity_id == sa.bindparam("id")).scalar_subquery()
+    leader = (
+        sa.select(batch_entities.c.reference)
+        .where(mine, batch_entities.c.entity_id == sa.bindparam("id"))
+        .scalar_subquery()
+    )
     db.execute(
         sa.update(requests)
         .where(requests.c.batch == str(key), requests.c.request_id == leader)
@@ -289,8 +319,8 @@ def release_own_answers(db: Connection, key: SyncBatch) -> None:
         .where(mine, answered, requests.c.settlement.is_(None), requests.c.answer_source.is_(None))
         .values(answer_error=True, answer_source=Source.OWN)
     )
-    _settle_synchronized(db, mine & answered, Settlement.CLOSED)
     _follow_leaders(db, mine)
+    _settle_synchronized(db, mine & requests.c.answer_source.is_not(None), Settlement.CLOSED)
 
 
 def settle_delivered(db: Connection, key: SyncBatch, *, acknowledged: bool, answer: dict[str, Any]) -> None:
@@ -302,15 +332,16 @@ def settle_delivered(db: Connection, key: SyncBatch, *, acknowledged: bool, answ
         acknowledged: whether DACS answers at all (ACKNOWLEDGEMENTS).
         answer: the positive answer for CCS.
     """
-    written = (requests.c.batch == str(key)) & (requests.c.outcome == Outcome.WRITTEN)
-    _settle_synchronized(db, written, Settlement.ON_DELIVERY)
+    mine = requests.c.batch == str(key)
+    written = mine & (requests.c.outcome == Outcome.WRITTEN)
+    _settle_synchronized(db, mine, Settlement.ON_DELIVERY)
     if not acknowledged:
         db.execute(
             sa.update(requests)
             .where(written, requests.c.settlement.is_(None), requests.c.answer_source.is_(None))
             .values(answer=answer, answer_error=False, answer_source=Source.DELIVERY)
         )
-    _follow_leaders(db, requests.c.batch == str(key))
+    _follow_leaders(db, mine)
 
 
 def _settle_synchronized(db: Connection, which: sa.ColumnElement[bool], settlement: Settlement) -> None:
@@ -330,8 +361,7 @@ def take_acknowledgements(db: Connection, *, expected: bool) -> set[str] | None:
         batches, batches.c.key == requests.c.batch
     )
     columns = (acknowledgements.c.id, acknowledgements.c.has_error, acknowledgements.c.payload, requests)
-    decided = batches.c.stage.in_([Stage.DELIVERED, Stage.SETTLED]) | requests.c.settlement.is_not(None)
-    waiting = (acknowledgements.c.state == "waiting") & (decided | (batches.c.aside == Aside.ABORTED))
+    waiting = (acknowledgements.c.state == "waiting") & ANSWERABLE
     rows = db.execute(
         sa.select(*columns).select_from(pair).where(waiting).order_by(acknowledgements.c.id).limit(_TAKEN_AT_ONCE)
     ).all()
@@ -377,7 +407,6 @@ def _follow_leaders(db: Connection, which: sa.ColumnElement[bool]) -> None:
         leader.c.outcome.not_in([Outcome.COALESCED, Outcome.DISCARDED, Outcome.CLOSED]),
     )
     followers = which & (requests.c.outcome == Outcome.COALESCED) & requests.c.settlement.is_(None)
-    _settle_synchronized(db, followers, Settlement.ON_DELIVERY)
     answered = sa.exists().where(mine, leader.c.answer_source.is_not(None))
     db.execute(
         sa.update(requests)
@@ -403,7 +432,10 @@ def due(db: Connection, limit: int, after: str = "") -> list[Due]:
     """Returns answers that CCS is to be told, ascending by request id, above `after`."""
     open_answer = requests.c.answer_source.is_not(None) & requests.c.settlement.is_(None)
     rows = db.execute(
-        sa.select(requests).where(open_answer, requests.c.request_id > after).order_by(requests.c.request_id).limit(limit)
+        sa.select(requests)
+        .where(open_answer, requests.c.request_id > after)
+        .order_by(requests.c.request_id)
+        .limit(limit)
     )
     return [
         Due(r.request_id, r.batch, bool(r.answer_error), r.answer, Source(r.answer_source), r.answer_attempts)
@@ -432,11 +464,11 @@ def settle(db: Connection, settled: Sequence[tuple[Due, Settlement]]) -> None:
         .values(settlement=sa.bindparam("settlement"), settled=now()),
         [{"id": one.request_id, "key": one.batch, "settlement": how} for one, how in settled],
     )
-    told = [{"id": one.request_id} for one, _ in settled if one.source is Source.DACS]
+    told = [{"request": one.request_id} for one, _ in settled if one.source is Source.DACS]
     if told:
         db.execute(
             sa.update(acknowledgements)
-            .where(acknowledgements.c.request_id == sa.bindparam("id"), acknowledgements.c.state == "taken")
+            .where(acknowledgements.c.request_id == sa.bindparam("request"), acknowledgements.c.state == "taken")
             .values(state="delivered"),
             told,
         )
@@ -453,9 +485,7 @@ def settle_batches(db: Connection) -> list[str]:
         ).scalars()
     )
     if keys:
-        db.execute(
-            sa.update(batches).where(batches.c.key.in_(keys)).values(stage=Stage.SETTLED, updated=now())
-        )
+        db.execute(sa.update(batches).where(batches.c.key.in_(keys)).values(stage=Stage.SETTLED, updated=now()))
         for key in keys:
             note(db, Stage.SETTLED, key)
     return keys

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from ccs_dacs_pipeline.dacs.extract_file import write_extract
@@ -91,6 +93,14 @@ def file_namer(site: Site, batch: Batch, entity: Entity) -> Callable[[int | None
         return site.names.name(batch_code=code, batch_number=number, rerun=batch.rerun, thread=thread, part=part)
 
     return name
+
+
+def remove_sources(site: Site, batch: Batch) -> None:
+    """Removes the extract files of a batch that is given up, those too that were written and not yet recorded."""
+    for entity in ENTITIES:
+        stem = PurePath(file_namer(site, batch, entity)(None)).stem
+        for name in site.extract.names(f"{glob.escape(stem)}[._]*"):
+            site.extract.remove(name)
 
 
 def _write(site: Site, batch: Batch, entity: Entity) -> list[File]:

@@ -29,6 +29,7 @@ from ccs_dacs_pipeline.ledger.store import mark, note
 from ccs_dacs_pipeline.partitions import Mode, SyncBatch
 from ccs_dacs_pipeline.sync.choose import choose
 from ccs_dacs_pipeline.sync.claim import claim
+from ccs_dacs_pipeline.sync.extract import remove_sources
 from ccs_dacs_pipeline.sync.mapping import own_error
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def begin(site: Site, key: SyncBatch, lease: Lease) -> Batch | Nothing:
         begin_attempt(db, key)
     if key.mode is Mode.INITIAL:
         with site.ledger.write() as db:
+            lease.check(db)
             advance(db, key, Stage.CLAIMED)
     else:
         claim(site, key, lease)
@@ -210,4 +212,7 @@ def give_up(site: Site, owner: str) -> list[Batch]:
         for batch in batches:
             if batch.key.mode is Mode.DELTA:
                 requests.abort(db, batch.key, own_error(site, f"aborted: batch {batch.key} was given up"))
-        return owned(db, owner)
+        found = owned(db, owner)
+    for batch in batches:
+        remove_sources(site, batch)
+    return found

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ccs_dacs_pipeline.cli.console import Problem
+from ccs_dacs_pipeline.folders import LocalFolder
 from ccs_dacs_pipeline.ledger.life import BatchStateError
 from ccs_dacs_pipeline.settings import load_settings
 from ccs_dacs_pipeline.sync import start
@@ -233,6 +234,17 @@ class TestGate:
         assert world.status()["gate"]["open"]
         with pytest.raises(BatchStateError, match="nothing to resume"):
             world.worker.resume("initial-1", wait=5)
+
+    def test_a_new_snapshot_takes_the_place_of_an_unfinished_one_and_leaves_no_file_of_it(self, world, tmp_path):
+        (tmp_path / "no-folder").write_text("")
+        world.site.upload = LocalFolder(tmp_path / "no-folder" / "upload")
+        with pytest.raises(Problem, match="no-folder"):
+            world.worker.initial(shards=1, new=False, wait=5)
+        del world.site.upload
+        world.worker.initial(shards=1, new=True, wait=5)
+        assert [line["state"] for line in world.status()["batches"]] == ["aborted", "settled"]
+        assert list(Path(world.settings.folder("extract")).glob("*")) == []
+        assert {name for name in uploaded(world) if "DCT" in name} == {"C1-DCTIL_0002_00.csv"}
 
 
 class TestOperator:

@@ -125,7 +125,7 @@ def upgrade() -> None:
         sa.Column("batch", sa.String(length=64), nullable=False),
         sa.Column("entity", sa.String(length=40), nullable=False),
         sa.Column("entity_id", sa.String(length=32), nullable=False),
-        sa.Column("active", sa.Boolean(), server_default=sa.text("1"), nullable=False),
+        sa.Column("active", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("reference", sa.String(length=32), nullable=True),
         sa.Column("moment", sa.DateTime(), nullable=True),
         sa.Column("outcome", sa.String(length=24), nullable=True),
@@ -192,7 +192,7 @@ def upgrade() -> None:
         sa.Column("rule", sa.String(length=40), nullable=False),
         sa.Column("field", sa.String(length=120), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
-        sa.Column("open", sa.Boolean(), server_default=sa.text("1"), nullable=False),
+        sa.Column("open", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.ForeignKeyConstraint(["batch"], ["batches.key"], name=op.f("fk_quarantine_batch")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_quarantine")),
     )
@@ -216,7 +216,7 @@ def upgrade() -> None:
         sa.Column("answer_attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("settlement", sa.String(length=24), nullable=True),
         sa.Column("settled", sa.DateTime(), nullable=True),
-        sa.Column("suspect", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("suspect", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.ForeignKeyConstraint(["batch"], ["batches.key"], name=op.f("fk_requests_batch")),
         sa.PrimaryKeyConstraint("request_id", "batch", name=op.f("pk_requests")),
     )

@@ -1,0 +1,473 @@
+"""The commands as an operator runs them: processes of their own, against a sandbox (interface.md, Commands).
+
+Where a command is refused before it does anything, its entry point is called in this process instead, which is quicker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ccs_dacs_pipeline.cli.app import app, main
+from ccs_dacs_pipeline.ledger import life, report
+from ccs_dacs_pipeline.sandbox import Sandbox, SandboxConfig
+from ccs_dacs_pipeline.settings import PREFIX, load_settings
+from ccs_dacs_pipeline.sync import start
+from ccs_dacs_pipeline.sync.site import Site
+from ccs_dacs_pipeline_tests.canaries import Canaries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+COMMAND = [sys.executable, "-m", "ccs_dacs_pipeline.cli"]
+TIMEOUT = 60
+BATCH = {"key", "mode", "state", "rerun", "created", "rows", "files"}
+ENTITIES = ["contact", "metered_service_point", "metered_service"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output, which must be one JSON document and nothing else."""
+        return json.loads(self.out)
+
+    @property
+    def said(self) -> str:
+        """Standard error on one line, as it was before it was wrapped."""
+        return " ".join(self.err.split())
+
+
+@dataclass
+class Operator:
+    """Somebody at a terminal, with settings of a site; sees neither secrets nor personal values."""
+
+    environment: dict[str, str]
+    canaries: Canaries = field(default_factory=Canaries)
+    sandbox: Sandbox | None = None
+
+    def start(self, *words: str, **settings: str) -> subprocess.Popen[str]:
+        """Starts a command; `settings` are changed for it alone, an empty one is left out."""
+        mine = self.environment | {f"{PREFIX}{name}": value for name, value in settings.items()}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "DAGSTER", "COV"))
+        }
+        environment |= {name: value for name, value in mine.items() if value} | {f"{PREFIX}ENV_FILE": ""}
+        pipe = subprocess.PIPE
+        return subprocess.Popen([*COMMAND, *words], env=environment, stdout=pipe, stderr=pipe, text=True)
+
+    def end(self, process: subprocess.Popen[str]) -> Done:
+        """Waits for a command's end."""
+        try:
+            out, err = process.communicate(timeout=TIMEOUT)
+        finally:
+            process.kill()
+        assert self.canaries.in_text(out, err) == []
+        assert "Traceback" not in err, err
+        return Done(process.returncode, out, err)
+
+    def run(self, *words: str, **settings: str) -> Done:
+        """Runs a command to its end."""
+        return self.end(self.start(*words, **settings))
+
+    @contextmanager
+    def serving(self, *words: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
+        """Runs a service while the block runs; it must end well when it is asked to."""
+        process = self.start(*words, **settings)
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+            self.end(process)
+
+    @property
+    def world(self) -> Sandbox:
+        """The sandbox, where there is one."""
+        assert self.sandbox is not None
+        return self.sandbox
+
+    def with_site(self, work: Callable[[Site], Any]) -> Any:
+        """Does something with the site that the settings describe, in this process."""
+        names = {name.removeprefix(PREFIX).lower(): value for name, value in self.environment.items()}
+        with Site(load_settings(**names)) as site:
+            return work(site)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def settings_of(folder: Path, **values: str) -> dict[str, str]:
+    defaults = {"DATA_DIR": str(folder), "LEASE_SECONDS": "5", "CCS_CALL_SECONDS": "5"}
+    return {f"{PREFIX}{name}": value for name, value in (defaults | values).items()}
+
+
+@contextmanager
+def a_site(folder: Path, **values: Any) -> Iterator[Operator]:
+    """A sandbox whose secrets and people's names are canaries, and an operator whose settings point to it."""
+    canaries = Canaries()
+    secrets = {name: canaries.plant(name) for name in ("CCS_PASSWORD", "ACK_TOKEN")}
+    defaults = {"persons": 60, "poll_seconds": 0.02, "negative_share": 0.0, "upload_folder": folder / "upload"}
+    config = SandboxConfig(
+        **defaults | {"password": secrets["CCS_PASSWORD"], "inbox_token": secrets["ACK_TOKEN"]} | values
+    )
+    with Sandbox(config) as sandbox:
+        for person, _ in list(sandbox.ccs.records("person"))[:3]:
+            sandbox.ccs.edit("person", person, lambda one: one.update(canaries.planted({"names": one["names"]})))
+        reach = {"CCS_BASE_URL": sandbox.base_url, "CCS_USERNAME": "sandbox", "ACK_AUTH": "bearer"}
+        yield Operator(settings_of(folder, **reach, **secrets), canaries, sandbox)
+
+
+@dataclass(frozen=True)
+class Story:
+    """Both syncs told once: the operator, and what each command said."""
+
+    operator: Operator
+    told: dict[str, Done]
+
+    def __getitem__(self, command: str) -> Done:
+        return self.told[command]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """An initial sync, changes, an incremental sync, answers through an inbox process, and every report."""
+    folder = tmp_path_factory.mktemp("story")
+    port = free_port()
+    with a_site(folder, inbox_url=f"http://127.0.0.1:{port}") as operator:
+        told: dict[str, Done] = {}
+
+        def tell(*commands: str) -> None:
+            started = {command: operator.start(*command.split()) for command in commands}
+            told.update({command: operator.end(process) for command, process in started.items()})
+
+        with operator.serving("acks", "serve", "--port", str(port)):
+            tell("initial --json")
+            operator.world.dacs.wait_until_idle(TIMEOUT)
+            operator.world.ccs.change(10, seed=3)
+            tell("sync --json")
+            operator.world.dacs.wait_until_idle(TIMEOUT)
+            tell("acks deliver --json")
+        tell("status --json", "reconcile --json", "batch list --json", "batch show delta-1 --json", "reconcile")
+        yield Story(operator, told)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Operator]:
+    """A site of a test's own; nothing is synchronized, and the gate is open."""
+    with a_site(tmp_path) as operator:
+        yield operator
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Operator:
+    """An operator whose settings name a data folder and no CCS."""
+    return Operator(settings_of(tmp_path))
+
+
+@pytest.fixture
+def refuse(
+    nowhere: Operator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """Calls the entry point in this process, for a command that is to be refused; nothing is set but what is given."""
+
+    def call(*words: str, **settings: str) -> Done:
+        for name, value in (
+            nowhere.environment | {f"{PREFIX}{name}": value for name, value in settings.items()}
+        ).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["ccs-dacs", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Done(ended.value.code, said.out, said.err)
+
+    return call
+
+
+def commands() -> Iterator[list[str]]:
+    def below(group: Any, words: list[str]) -> Iterator[list[str]]:
+        yield words
+        for name, command in getattr(group, "commands", {}).items():
+            yield from below(command, [*words, name])
+
+    yield from below(typer.main.get_command(app), [])
+
+
+class TestHelp:
+    """Every command explains itself."""
+
+    def test_every_command_of_the_contract_is_there(self):
+        named = {" ".join(words) for words in commands()}
+        assert named >= {
+            *("demo", "sandbox", "initial", "resync", "sync", "acks serve", "acks deliver", "status", "reconcile"),
+            *(f"batch {name}" for name in ("list", "show", "resume", "abort", "replay")),
+        }
+
+    @pytest.mark.parametrize("words", list(commands()), ids=lambda words: " ".join(words) or "ccs-dacs")
+    def test_every_command_says_what_it_does(self, words: list[str]):
+        done = CliRunner().invoke(app, [*words, "--help"])
+        assert done.exit_code == 0
+        assert "Usage:" in done.output
+
+    def test_an_unknown_command_is_wrong_usage(self, refuse: Callable[..., Done]):
+        assert refuse("synchronise").code == 2
+
+
+class TestReports:
+    """What both syncs and the reports print."""
+
+    def test_every_command_of_the_story_succeeds(self, story: Story):
+        assert {command: done.err for command, done in story.told.items() if done.code} == {}
+
+    def test_standard_output_is_the_report_alone(self, story: Story):
+        """Progress, and the log lines of Dagster, go elsewhere or nowhere."""
+        for command, done in story.told.items():
+            if command.endswith("--json"):
+                assert isinstance(done.json, dict)
+            assert "dagster" not in done.out.lower()
+            assert "dagster" not in done.err.lower()
+
+    def test_initial_says_what_became_of_the_snapshot(self, story: Story):
+        (shard,) = story["initial --json"].json["batches"]
+        assert shard.keys() >= BATCH
+        assert (shard["key"], shard["mode"], shard["state"]) == ("initial-1-01of01", "initial", "settled")
+        assert shard["rerun"] == 0
+        assert shard["rows"] > 60
+
+    def test_sync_says_which_batches_it_made(self, story: Story):
+        (batch,) = story["sync --json"].json["batches"]
+        assert batch.keys() >= BATCH
+        assert (batch["key"], batch["mode"]) == ("delta-1", "delta")
+        assert len(batch["files"]) == 3
+
+    def test_acks_deliver_leaves_nothing_due(self, story: Story):
+        figures = story["acks deliver --json"].json
+        assert figures["stillDue"] == 0
+        assert figures["acknowledgements"]["delivered"] == figures["acknowledgements"]["stored"] > 0
+
+    def test_status_has_the_members_of_the_contract(self, story: Story):
+        figures = story["status --json"].json
+        assert figures["gate"] == {"open": True, "heldBy": None}
+        assert [one["key"] for one in figures["batches"]] == ["initial-1-01of01", "delta-1"]
+        assert all(one.keys() >= BATCH for one in figures["batches"])
+        assert set(figures["requests"]) == {"positive"}
+        assert figures["acknowledgements"].keys() >= {"stored", "delivered", "parked", "contradicting", "duplicates"}
+        assert [figures[name] for name in ("overdue", "suspect", "quarantined")] == [[], [], []]
+
+    def test_reconcile_has_the_members_of_the_contract(self, story: Story):
+        figures = story["reconcile --json"].json
+        assert figures["holds"] is True
+        assert [one["entity"] for one in figures["entities"]] == ENTITIES
+        members = {"entity", "eligible", "written", "quarantined", "delivered", "acknowledgedYes", "acknowledgedNo"}
+        for one in figures["entities"]:
+            assert one.keys() >= members | {"awaiting", "difference"}
+            assert one["difference"] == 0
+        for batch in figures["batches"]:
+            assert all(one.keys() == {"name", "left", "right", "holds"} for one in batch["equations"])
+
+    def test_without_json_a_table_is_printed(self, story: Story):
+        assert "All equations hold." in story["reconcile"].out
+        assert all(name in story["reconcile"].out for name in ENTITIES)
+
+    def test_batch_list_and_show(self, story: Story):
+        keys = [one["key"] for one in story["batch list --json"].json["batches"]]
+        assert keys == ["initial-1-01of01", "delta-1"]
+        shown = story["batch show delta-1 --json"].json
+        assert shown.keys() >= {"batches", "entities", "requests", "equations", "journal"}
+        assert [one["event"] for one in shown["journal"]][:2] == ["batch created", "claimed"]
+
+    def test_nothing_is_amiss_at_dacs(self, story: Story):
+        assert story.operator.world.dacs.violations == []
+        assert all(one.holds for one in story.operator.world.compare().values())
+
+
+class TestWrongSettings:
+    """Exit code 2 and the name of the setting."""
+
+    @pytest.mark.parametrize(
+        ("words", "settings", "named"),
+        [
+            ("status", {"CCS_PAGE_SIZE": "0"}, "CCS_DACS_CCS_PAGE_SIZE"),
+            ("status", {"PAGE_SIZE": "100"}, "did you mean CCS_DACS_CCS_PAGE_SIZE?"),
+            ("sync", {}, "CCS_DACS_CCS_BASE_URL is not set"),
+            ("initial", {}, "CCS_DACS_CCS_BASE_URL is not set"),
+            ("acks deliver", {"CCS_BASE_URL": "http://127.0.0.1:1"}, "CCS_DACS_CCS_USERNAME is not set"),
+            ("initial", {"CCS_BASE_URL": "ftp://ccs", "CCS_AUTH": "none"}, "CCS_BASE_URL"),
+            (
+                "sync",
+                {"EXTRACT_URL": "sftp://host/in", "CCS_BASE_URL": "http://[::1]:1", "CCS_AUTH": "none"},
+                "CCS_DACS_EXTRACT_URL: sftp:// folders are not built yet",
+            ),
+            (
+                "initial",
+                {"LAYOUT_PROFILE": "tail", "CCS_BASE_URL": "http://[::1]:1", "CCS_AUTH": "none"},
+                "profile tail",
+            ),
+            ("status", {"LEDGER_URL": "no URL at all"}, "CCS_DACS_LEDGER_URL"),
+            ("acks serve", {}, "CCS_DACS_ACK_AUTH is not set"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "+".join(value) or "nothing set",
+    )
+    def test_they_are_named_and_nothing_is_done(self, refuse: Callable[..., Done], words, settings, named):
+        done = refuse(*words.split(), **settings)
+        assert (done.code, done.out) == (2, "")
+        assert named in done.said
+
+    def test_a_process_ends_with_two_as_well(self, nowhere: Operator):
+        done = nowhere.run("status", CCS_PAGE_SIZE="0")
+        assert (done.code, done.out) == (2, "")
+        assert done.said.startswith("CCS_DACS_CCS_PAGE_SIZE:")
+
+    def test_a_snapshot_that_cannot_begin_does_not_hold_the_gate(self, refuse: Callable[..., Done], nowhere: Operator):
+        reach = {"CCS_BASE_URL": "http://127.0.0.1:1", "CCS_AUTH": "none", "UPLOAD_URL": "s3://bucket/in"}
+        done = refuse("initial", **reach)
+        assert done.code == 2
+        assert "CCS_DACS_UPLOAD_URL: s3:// folders are not built yet" in done.said
+
+        def batches(site: Site) -> list[object]:
+            with site.ledger.read() as db:
+                return [*life.listed(db), *filter(None, [life.gate_holder(db)])]
+
+        assert nowhere.with_site(batches) == []
+
+
+class TestWrongUsage:
+    """Exit code 2 and what to write instead."""
+
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            (["--entity", "person", "--low", "0000000000", "--high", "9999999999"], "--entity takes contact"),
+            (["--entity", "contact"], "Give either --ids FILE, or both --low and --high"),
+            (["--entity", "contact", "--low", "12", "--high", "9999999999"], "'12' is no id"),
+            (["--entity", "contact", "--low", "2000000000", "--high", "1000000000"], "--low is above --high"),
+            (["--entity", "contact", "--ids", "{ids}"], "'12345' is no id: ids are 10 digits"),
+        ],
+        ids=["entity", "neither", "no id", "upside down", "file"],
+    )
+    def test_of_resync(self, refuse: Callable[..., Done], tmp_path: Path, options: list[str], reason: str):
+        ids = tmp_path / "ids.txt"
+        ids.write_text("5775933103\n12345\n")
+        done = refuse("resync", *(one.format(ids=ids) for one in options))
+        assert (done.code, done.out) == (2, "")
+        assert reason in done.said
+
+    def test_a_key_that_is_none(self, refuse: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+        done = refuse("batch", "resume", "delta-x", CCS_BASE_URL="http://127.0.0.1:1", CCS_AUTH="none")
+        assert done.code == 2
+        assert "keys look like initial-7-02of16, delta-18 or resync-3" in done.said
+
+
+class TestSync:
+    """One incremental pass."""
+
+    def test_nothing_pending_is_a_success(self, story: Story):
+        done = story.operator.run("sync", "--json")
+        assert (done.code, done.json) == (0, {"batches": [], "held": None})
+        assert done.said == "nothing pending"
+
+    def test_two_at_once_send_nothing_twice(self, site: Operator):
+        touched = site.world.ccs.change(20, seed=7).sync_requests
+        ended = [site.end(one) for one in [site.start("sync", "--json") for _ in range(2)]]
+        assert [(one.code, one.err) for one in ended if one.code] == []
+        keys = [batch["key"] for one in ended for batch in one.json["batches"]]
+        assert keys == list(dict.fromkeys(keys))
+        assert site.world.dacs.violations == []
+        histories = [request.history for request in site.world.ccs.sync_requests()]
+        assert len(histories) >= len(touched)
+        assert all(history.count("AWAITINGACK") == 1 for history in histories)
+        assert not any("SYNCHRONIZED" in history for history in histories)
+
+    def test_a_failure_of_the_work_names_the_way_out_and_an_abort_ends_it(self, site: Operator):
+        for person, _ in list(site.world.ccs.records("person"))[:30]:
+            site.world.ccs.edit("person", person, lambda one: one.update(personOrBusiness="X "))
+        failed = site.run("sync", "--json")
+        assert (failed.code, failed.out) == (1, "")
+        assert "30 of 30 person records are bad" in failed.said
+        assert "`ccs-dacs batch resume delta-1`" in failed.said
+        aborted = site.run("batch", "abort", "delta-1", "--json")
+        assert aborted.code == 0
+        assert aborted.json["batches"][0]["state"] == "aborted"
+        assert site.world.ccs.summary()["sync_requests"]["ERROR"] == 30
+        assert list((Path(site.environment[f"{PREFIX}DATA_DIR"]) / "upload").iterdir()) == []
+
+
+class TestGate:
+    """What an unfinished snapshot holds up."""
+
+    def test_while_a_snapshot_holds_it_sync_succeeds_and_resync_says_what_to_do(self, site: Operator):
+        site.with_site(lambda one: start.start_snapshot(one, 1, 1))
+        everyone = ("--entity", "contact", "--low", "0000000000", "--high", "9999999999")
+        started = [site.start("sync", "--json"), site.start("resync", *everyone)]
+        held, resync = map(site.end, started)
+        assert (held.code, held.json) == (0, {"batches": [], "held": "initial-1"})
+        assert held.said == "held by snapshot 1"
+        assert resync.code == 1
+        assert "snapshot 1 holds the gate" in resync.said
+        assert "`ccs-dacs batch abort initial-1`" in resync.said
+
+
+class TestResyncAndReplay:
+    """Sending again."""
+
+    def test_a_resync_sends_the_ids_of_a_file_and_is_replayed_under_new_names(self, story: Story, tmp_path: Path):
+        chosen = [person for person, _ in story.operator.world.ccs.records("person")][-3:]
+        ids = tmp_path / "ids.txt"
+        ids.write_text("\n".join(chosen))
+        sent = story.operator.run("resync", "--entity", "contact", "--ids", str(ids), "--json")
+        (batch,) = sent.json["batches"]
+        assert (sent.code, batch["mode"], batch["rows"]) == (0, "resync", 3)
+        replayed = story.operator.run("batch", "replay", batch["key"], "--json").json["batches"][0]
+        assert replayed["rerun"] == 1
+        assert replayed["files"] == [name.replace("_00.csv", "_01.csv") for name in batch["files"]]
+
+
+class TestServices:
+    """Commands that run until they are stopped."""
+
+    def test_the_inbox_takes_an_acknowledgement(self, nowhere: Operator):
+        token, port = nowhere.canaries.plant("ACK_TOKEN"), free_port()
+        with nowhere.serving("acks", "serve", "--port", str(port), ACK_AUTH="bearer", ACK_TOKEN=token) as inbox:
+            assert inbox.stderr is not None
+            assert inbox.stderr.readline().strip().endswith(f"http://127.0.0.1:{port}/acknowledgements")
+            transport = httpx.HTTPTransport(retries=5)
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=transport) as client:
+                assert client.get("/health").json() == {"status": "ok"}
+                item = {"syncRequestId": "85810617092033", "hasError": False}
+                assert client.post("/acknowledgements", json=item).status_code == 401
+                answer = client.post("/acknowledgements", json=item, headers={"Authorization": f"Bearer {token}"})
+        assert answer.json() == {"accepted": 0, "duplicates": 0, "parked": 1, "refused": []}
+
+        def parked(site: Site) -> int:
+            with site.ledger.read() as db:
+                return report.status(db, site.settings.ack_timeout)["acknowledgements"]["parked"]
+
+        assert nowhere.with_site(parked) == 1
+
+    def test_the_sandbox_says_its_address_first_and_serves(self, nowhere: Operator):
+        with nowhere.serving("sandbox", "--persons", "20") as sandbox:
+            assert sandbox.stdout is not None
+            url = sandbox.stdout.readline().strip()
+            assert httpx.get(f"{url}/sandbox/ccs/summary").json()["entities"]["person"] == 20

@@ -1,0 +1,523 @@
+"""The life of a batch, and the gate between snapshot and deltas (sync-lifecycle.md)."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+
+from ccs_dacs_pipeline.ledger import Ledger, contents, life, requests
+from ccs_dacs_pipeline.ledger.life import Aside, BatchStateError, GateClosedError, Stage
+from ccs_dacs_pipeline.ledger.schema import batch_entities, journal, snapshots
+from ccs_dacs_pipeline.ledger.store import now
+from ccs_dacs_pipeline.partitions import Mode, SyncBatch
+
+from .batches import (
+    CODES,
+    ERROR,
+    INITIAL_CODES,
+    batch,
+    change,
+    claim,
+    deliver,
+    delta,
+    finish,
+    gate,
+    give_up,
+    map_all,
+    publish,
+    request,
+    seal,
+    send,
+    send_snapshot,
+    start_delta,
+    start_snapshot,
+)
+
+
+def open_snapshot_row(number: int) -> sa.Insert:
+    row = {"number": number, "state": "open", "shards": 1, "low_id": "0", "high_id": "9", "created": now()}
+    return sa.insert(snapshots).values(row)
+
+
+def numbers(ledger: Ledger, owner: str, codes: tuple[str, ...]) -> list[int]:
+    with ledger.read() as db:
+        return [life.number_of(db, owner, code) for code in codes]
+
+
+# Constraints of the database
+
+
+def test_the_database_refuses_a_second_open_snapshot(ledger: Ledger):
+    with ledger.write() as db:
+        db.execute(open_snapshot_row(1))
+    with pytest.raises(sa.exc.IntegrityError), ledger.write() as db:
+        db.execute(open_snapshot_row(2))
+
+
+def test_ended_snapshots_do_not_count(ledger: Ledger):
+    with ledger.write() as db:
+        for number, state in ((1, "delivered"), (2, "aborted"), (3, "delivered"), (4, "open")):
+            db.execute(open_snapshot_row(number).values(state=state))
+
+
+def test_the_database_refuses_an_entity_in_two_active_batches(ledger: Ledger):
+    start_delta(ledger, 1, change("r1", "a"))
+    with pytest.raises(sa.exc.IntegrityError):
+        start_delta(ledger, 2, change("r2", "a", after=1))
+    resync = SyncBatch(Mode.RESYNC, 1)
+    with ledger.write() as db:
+        life.create_chosen(db, resync, codes=CODES, first={})
+    with pytest.raises(sa.exc.IntegrityError), ledger.write() as db:
+        requests.add_entities(db, resync, [("contact", "a")])
+    with ledger.read() as db:
+        assert {str(one.key) for one in life.listed(db)} == {"delta-1", "resync-1"}
+
+
+def test_the_same_id_of_another_entity_is_another_thing(ledger: Ledger):
+    start_delta(ledger, 1, change("r1", "a"))
+    start_delta(ledger, 2, change("r2", "a", entity="metered_service"))
+
+
+def test_the_database_refuses_a_request_that_another_batch_holds_open(ledger: Ledger):
+    start_delta(ledger, 1, change("r1", "a"))
+    with pytest.raises(sa.exc.IntegrityError):
+        start_delta(ledger, 2, change("r1", "b"))
+
+
+def test_a_delivered_batch_lets_the_next_change_of_its_entities_go_while_it_waits_for_answers(ledger: Ledger):
+    send(ledger, start_delta(ledger, 1, change("r1", "a")))
+    start_delta(ledger, 2, change("r2", "a", after=1))
+    with ledger.read() as db:
+        assert requests.busy_entities(db) == {("contact", "a")}
+        assert requests.open_requests(db) == {"r1", "r2"}
+
+
+@pytest.mark.parametrize("what", ["snapshot", "entity"])
+def test_of_many_writers_at_once_one_gets_through(ledger: Ledger, what: str):
+    for number in range(1, 6):
+        start_delta(ledger, number)
+    start = threading.Barrier(5)
+
+    def write(number: int) -> bool:
+        start.wait()
+        try:
+            with ledger.write() as db:
+                if what == "snapshot":
+                    db.execute(open_snapshot_row(number))
+                else:
+                    requests.add_entities(db, delta(number), [("contact", "a")])
+        except sa.exc.IntegrityError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(5) as pool:
+        assert sum(pool.map(write, range(1, 6))) == 1
+
+
+# The gate
+
+
+def test_with_no_snapshot_ever_made_the_gate_is_open(ledger: Ledger):
+    assert gate(ledger) is None
+    start_delta(ledger, 1, change("r1", "a"))
+
+
+def test_the_gate_closes_in_the_transaction_that_creates_the_snapshot(ledger: Ledger):
+    with ledger.write() as db:
+        life.create_snapshot(db, 1, [("0", "9")], codes=INITIAL_CODES, first={})
+        assert life.gate_holder(db) == 1
+        assert gate(ledger) is None  # for all others
+        db.rollback()
+    assert gate(ledger) is None
+    start_snapshot(ledger, 1)
+    assert gate(ledger) == 1
+
+
+def test_the_gate_opens_when_the_snapshot_is_delivered(ledger: Ledger):
+    send_snapshot(ledger, start_snapshot(ledger, 1, shards=2))
+    assert gate(ledger) is None
+    start_delta(ledger, 1, change("r1", "a"))
+
+
+def test_the_gate_opens_when_the_snapshot_is_aborted(ledger: Ledger):
+    keys = start_snapshot(ledger, 1, shards=2)
+    give_up(ledger, "initial-1")
+    assert gate(ledger) is None
+    assert {batch(ledger, key).aside for key in keys} == {Aside.ABORTED}
+    start_snapshot(ledger, 2)
+
+
+def test_a_stopped_snapshot_goes_on_holding_the_gate(ledger: Ledger):
+    (key,) = start_snapshot(ledger, 1)
+    with ledger.write() as db:
+        life.stop(db, key, "figures differ")
+    assert gate(ledger) == 1
+
+
+@pytest.mark.parametrize("mode", [Mode.DELTA, Mode.RESYNC])
+def test_nothing_is_created_while_the_gate_is_closed(ledger: Ledger, mode: Mode):
+    start_snapshot(ledger, 1)
+    key = SyncBatch(mode, 1)
+    with pytest.raises(GateClosedError, match="held by snapshot 1"), ledger.write() as db:
+        life.create_chosen(db, key, codes=CODES, first={})
+    with ledger.read() as db:
+        assert life.find(db, key) is None
+
+
+def test_a_second_snapshot_is_refused_with_the_way_out(ledger: Ledger):
+    start_snapshot(ledger, 1)
+    with pytest.raises(BatchStateError, match="ccs-dacs batch abort initial-1"):
+        start_snapshot(ledger, 2)
+
+
+def test_a_snapshot_number_is_used_once(ledger: Ledger):
+    start_snapshot(ledger, 7)
+    give_up(ledger, "initial-7")
+    for used in (7, 3):
+        with pytest.raises(BatchStateError, match="take 8 or a higher one"):
+            start_snapshot(ledger, used)
+
+
+def test_a_delta_that_comes_to_publishing_too_late_is_held_and_goes_on_when_the_gate_opens(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    claim(ledger, key)
+    map_all(ledger, key)
+    seal(ledger, key)
+    (shard,) = start_snapshot(ledger, 1)
+    with pytest.raises(GateClosedError) as caught:
+        publish(ledger, key)
+    assert caught.value.snapshot == 1
+    assert batch(ledger, key).stage is Stage.SEALED
+    with ledger.write() as db:
+        life.hold(db, key, 1)
+    assert batch(ledger, key).state == "held"
+    assert batch(ledger, key).unfinished
+    send_snapshot(ledger, [shard])
+    deliver(ledger, key)
+    assert (batch(ledger, key).stage, batch(ledger, key).aside) == (Stage.DELIVERED, None)
+
+
+def test_a_delta_passes_the_gate_once(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    claim(ledger, key)
+    map_all(ledger, key)
+    seal(ledger, key)
+    publish(ledger, key)
+    start_snapshot(ledger, 1)
+    publish(ledger, key)  # a repeat after an interruption
+    finish(ledger, key)
+    assert batch(ledger, key).stage is Stage.DELIVERED
+    assert gate(ledger) == 1
+
+
+def test_closing_and_passing_the_gate_follow_one_another(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    claim(ledger, key)
+    map_all(ledger, key)
+    seal(ledger, key)
+    with ThreadPoolExecutor(1) as pool:
+        with ledger.write() as db:
+            life.create_snapshot(db, 1, [("0", "9")], codes=INITIAL_CODES, first={})
+            passing = pool.submit(publish, ledger, key)
+            with pytest.raises(TimeoutError):
+                passing.result(0.2)
+        with pytest.raises(GateClosedError):
+            passing.result(10)
+    assert batch(ledger, key).stage is Stage.SEALED
+
+
+def test_holding_does_not_bring_an_aborted_batch_back(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    give_up(ledger, "delta-1")
+    with ledger.write() as db:
+        life.hold(db, key, 1)
+    assert batch(ledger, key).aside is Aside.ABORTED
+
+
+# Stages
+
+
+def test_the_stages_come_in_order(ledger: Ledger):
+    key = start_delta(ledger, 1)
+    for stage in list(Stage)[1:]:
+        with ledger.write() as db:
+            life.advance(db, key, stage)
+        assert batch(ledger, key).stage is stage
+    with ledger.read() as db:
+        noted = db.execute(sa.select(journal.c.event).order_by(journal.c.id)).scalars().all()
+    assert noted == ["batch created", "claimed", "sealed", "publishing", "delivered", "settled"]
+
+
+def test_no_stage_is_left_out_and_none_is_gone_back(ledger: Ledger):
+    key = start_delta(ledger, 1)
+    for reached in Stage:
+        advance(ledger, key, reached)
+        for wanted in Stage:
+            if wanted.rank > reached.rank + 1:
+                with pytest.raises(BatchStateError, match=f"delta-1 is {reached} and cannot become {wanted}"):
+                    advance(ledger, key, wanted)
+            elif wanted.rank <= reached.rank:
+                advance(ledger, key, wanted)  # a repeat
+        assert batch(ledger, key).stage is reached
+
+
+def advance(ledger: Ledger, key: SyncBatch, stage: Stage) -> None:
+    with ledger.write() as db:
+        life.advance(db, key, stage)
+
+
+def test_a_batch_is_sealed_when_all_its_entities_have_their_files(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    claim(ledger, key)
+    map_all(ledger, key)
+    with ledger.write() as db:
+        contents.record_extract(db, life.get(db, key), "contact", [])
+        assert not contents.seal_when_complete(db, key, ("contact", "metered_service"))
+        contents.record_extract(db, life.get(db, key), "metered_service", [])
+        assert contents.seal_when_complete(db, key, ("contact", "metered_service"))
+        assert not contents.seal_when_complete(db, key, ("contact", "metered_service"))
+    assert batch(ledger, key).rows_fixed
+
+
+def test_an_unknown_batch_is_named(ledger: Ledger):
+    with pytest.raises(BatchStateError, match="no batch delta-9"), ledger.read() as db:
+        life.get(db, delta(9))
+    for act in (life.resume, life.abort):
+        with pytest.raises(BatchStateError, match="no batch delta-9"), ledger.write() as db:
+            act(db, "delta-9")
+
+
+# Stopped, resumed, aborted, replayed
+
+
+def test_a_stopped_batch_keeps_its_stage_and_what_was_claimed_and_waits_for_an_operator(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    claim(ledger, key)
+    with ledger.write() as db:
+        life.stop(db, key, "21 of 30 records are bad.")
+    stopped = batch(ledger, key)
+    assert (stopped.stage, stopped.state, stopped.reason) == (Stage.CLAIMED, "stopped", "21 of 30 records are bad.")
+    assert request(ledger, "r1").settlement is None
+    with pytest.raises(BatchStateError, match=r"21 of 30 .* `ccs-dacs batch resume delta-1`"), ledger.write() as db:
+        life.begin_attempt(db, key)
+
+
+def test_other_batches_go_on_beside_a_stopped_one(ledger: Ledger):
+    stopped = start_delta(ledger, 1, change("r1", "a"))
+    with ledger.write() as db:
+        life.stop(db, stopped, "bad")
+    send(ledger, start_delta(ledger, 2, change("r2", "b")))
+    assert batch(ledger, delta(2)).reached(Stage.DELIVERED)
+    with pytest.raises(sa.exc.IntegrityError):
+        start_delta(ledger, 3, change("r3", "a", after=1))
+
+
+def test_a_resumed_batch_goes_on_to_delivery(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    claim(ledger, key)
+    with ledger.write() as db:
+        life.stop(db, key, "bad")
+    with ledger.write() as db:
+        assert [one.aside for one in life.resume(db, "delta-1")] == [None]
+        assert life.begin_attempt(db, key).attempts == 1
+    map_all(ledger, key)
+    seal(ledger, key)
+    deliver(ledger, key)
+    assert batch(ledger, key).stage is Stage.DELIVERED
+
+
+def test_resuming_what_goes_on_anyway_changes_nothing(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    before = batch(ledger, key)
+    with ledger.write() as db:
+        assert life.resume(db, "delta-1") == [before]
+
+
+def test_a_snapshot_is_resumed_and_aborted_as_a_whole(ledger: Ledger):
+    first, second = start_snapshot(ledger, 1, shards=2)
+    with ledger.write() as db:
+        life.stop(db, first, "totals differ")
+    with pytest.raises(BatchStateError, match="batch resume initial-1`"), ledger.write() as db:
+        life.begin_attempt(db, first)
+    with ledger.write() as db:
+        assert [one.aside for one in life.resume(db, "initial-1")] == [None, None]
+    give_up(ledger, "initial-1")
+    assert {batch(ledger, key).aside for key in (first, second)} == {Aside.ABORTED}
+
+
+@pytest.mark.parametrize("ended", ["delivered", "aborted"])
+def test_what_has_ended_is_neither_resumed_nor_aborted_nor_stopped(ledger: Ledger, ended: str):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    if ended == "delivered":
+        send(ledger, key)
+    else:
+        give_up(ledger, "delta-1")
+    for act in (life.resume, life.abort):
+        with pytest.raises(BatchStateError, match=f"delta-1 is {ended}"), ledger.write() as db:
+            act(db, "delta-1")
+    with ledger.write() as db:
+        life.stop(db, key, "too late")
+    assert batch(ledger, key).state == ended
+
+
+def test_an_aborted_batch_never_goes_on(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    claim(ledger, key)
+    give_up(ledger, "delta-1")
+    with pytest.raises(BatchStateError, match="resync"), ledger.write() as db:
+        life.begin_attempt(db, key)
+    with pytest.raises(BatchStateError, match="is aborted and cannot become sealed"):
+        advance(ledger, key, Stage.SEALED)
+
+
+def test_an_abort_frees_the_entities(ledger: Ledger):
+    start_delta(ledger, 1, change("r1", "a"))
+    give_up(ledger, "delta-1")
+    start_delta(ledger, 2, change("r2", "a"))
+
+
+def test_a_replay_raises_the_rerun_number_and_fixes_the_rows(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    send(ledger, key)
+    with ledger.write() as db:
+        (again,) = life.replay(db, "delta-1")
+    assert (again.rerun, again.stage, again.delivered) == (1, Stage.CLAIMED, None)
+    assert again.rows_fixed
+    with ledger.read() as db:
+        assert contents.files_of(db, again) == []
+        assert life.extracted(db, again) == set()
+    seal(ledger, key)
+    deliver(ledger, key)
+    with ledger.read() as db:
+        assert [file.name for file in contents.files_of(db, life.get(db, key))] == ["contact_delta-1_01.csv"]
+
+
+def test_a_replay_keeps_its_number(ledger: Ledger):
+    send(ledger, start_delta(ledger, 1, change("r1", "a")))
+    before = numbers(ledger, "delta-1", CODES)
+    with ledger.write() as db:
+        life.replay(db, "delta-1")
+    assert numbers(ledger, "delta-1", CODES) == before
+
+
+def test_only_a_delivered_batch_is_replayed(ledger: Ledger):
+    start_delta(ledger, 1, change("r1", "a"))
+    for owner, state in (("delta-1", "created"), ("delta-9", "unknown")):
+        with pytest.raises(BatchStateError, match=f"{owner} is {state}"), ledger.write() as db:
+            life.replay(db, owner)
+
+
+def test_a_replay_is_resumed_not_aborted(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    send(ledger, key)
+    with ledger.write() as db:
+        life.replay(db, "delta-1")
+        life.stop(db, key, "a file differs")
+    with pytest.raises(BatchStateError, match="resumed, not aborted"):
+        give_up(ledger, "delta-1")
+    with ledger.write() as db:
+        life.resume(db, "delta-1")
+
+
+def test_a_replayed_delta_waits_at_a_closed_gate_too(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    send(ledger, key)
+    start_snapshot(ledger, 1)
+    with ledger.write() as db:
+        life.replay(db, "delta-1")
+    seal(ledger, key)
+    with pytest.raises(GateClosedError):
+        publish(ledger, key)
+
+
+def test_a_snapshot_is_replayed_until_a_delta_was_delivered_after_it(ledger: Ledger):
+    keys = start_snapshot(ledger, 1, shards=2)
+    send_snapshot(ledger, keys)
+    with ledger.write() as db:
+        assert {one.rerun for one in life.replay(db, "initial-1")} == {1}
+    for key in keys:
+        seal(ledger, key)
+    deliver(ledger, *keys)
+    assert gate(ledger) is None
+    send(ledger, start_delta(ledger, 1, change("r1", "a")))
+    with pytest.raises(BatchStateError, match=r"old data over new. .* `ccs-dacs initial --new`"), ledger.write() as db:
+        life.replay(db, "initial-1")
+
+
+def test_the_end_of_a_replay_leaves_the_gate_of_another_snapshot_closed(ledger: Ledger):
+    keys = start_snapshot(ledger, 1)
+    send_snapshot(ledger, keys)
+    with ledger.write() as db:
+        life.replay(db, "initial-1")
+    start_snapshot(ledger, 2)
+    seal(ledger, keys[0])
+    deliver(ledger, keys[0])
+    assert gate(ledger) == 2
+
+
+# Numbers
+
+
+def test_each_code_counts_for_itself_and_shards_share_one_number(ledger: Ledger):
+    start_delta(ledger, 1)
+    start_delta(ledger, 2)
+    start_snapshot(ledger, 1, shards=3)
+    assert numbers(ledger, "delta-1", CODES) == [1, 1, 1]
+    assert numbers(ledger, "delta-2", CODES) == [2, 2, 2]
+    assert numbers(ledger, "initial-1", INITIAL_CODES) == [1, 1, 1]
+    with ledger.read() as db:
+        assert {one.key.owner for one in life.owned(db, "initial-1")} == {"initial-1"}
+
+
+def test_a_resync_counts_on_with_the_incremental_codes(ledger: Ledger):
+    start_delta(ledger, 1)
+    with ledger.write() as db:
+        life.create_chosen(db, SyncBatch(Mode.RESYNC, 1), codes=CODES, first={})
+    assert numbers(ledger, "resync-1", CODES) == [2, 2, 2]
+
+
+def test_first_batch_numbers_are_taken_until_the_own_count_is_past_them(ledger: Ledger):
+    def start(number: int, **first: int) -> list[int]:
+        with ledger.write() as db:
+            codes = {name.replace("_", "-"): value for name, value in first.items()}
+            life.create_chosen(db, delta(number), codes=CODES, first=codes)
+        return numbers(ledger, f"delta-{number}", CODES)
+
+    assert start(1, C1_DCTEX=100) == [100, 1, 1]
+    assert start(2, C1_DCTEX=100) == [101, 2, 2]
+    assert start(3, C1_DCTEX=50, C1_DSPEX=7) == [102, 7, 3]
+    assert start(4) == [103, 8, 4]
+
+
+def test_batches_made_at_once_have_numbers_of_their_own(ledger: Ledger):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: start_delta(ledger, number), range(1, 9)))
+    assert sorted(numbers(ledger, f"delta-{number}", CODES[:1])[0] for number in range(1, 9)) == list(range(1, 9))
+
+
+def test_the_highest_number_is_per_mode(ledger: Ledger):
+    start_delta(ledger, 4)
+    start_snapshot(ledger, 2)
+    with ledger.read() as db:
+        assert [life.highest_number(db, mode) for mode in Mode] == [2, 4, 0]
+
+
+def test_an_abort_answers_nothing_of_a_snapshot(ledger: Ledger):
+    start_snapshot(ledger, 1)
+    give_up(ledger, "initial-1")
+    with ledger.read() as db:
+        assert requests.due(db, 10) == []
+        assert db.execute(sa.select(sa.func.count()).select_from(batch_entities)).scalar() == 0
+
+
+def test_an_abort_frees_untouched_requests_and_answers_the_claimed_ones(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"), change("r2", "b"))
+    with ledger.write() as db:
+        requests.record_attempts(db, key, ["r1"])
+    give_up(ledger, "delta-1")
+    with ledger.read() as db:
+        assert requests.open_requests(db) == {"r1"}
+        (due,) = requests.due(db, 10)
+    assert (due.request_id, due.has_error, due.answer, due.source) == ("r1", True, ERROR, requests.Source.OWN)
+    start_delta(ledger, 2, change("r2", "b"))

@@ -1,0 +1,108 @@
+"""Migrations: the schema that the code knows, however often and by however many they are run at once."""
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from ccs_dacs_pipeline.ledger import Ledger
+from ccs_dacs_pipeline.ledger.schema import metadata
+from ccs_dacs_pipeline.ledger.store import mark, marked
+
+MIGRATE = "import sys; from ccs_dacs_pipeline.ledger import Ledger; Ledger(sys.argv[1]).migrate()"
+
+
+def differences(ledger: Ledger) -> list[Any]:
+    with ledger.read() as db:
+        context = MigrationContext.configure(db, opts={"compare_server_default": True})
+        return compare_metadata(context, metadata)
+
+
+def versions(ledger: Ledger) -> list[str]:
+    with ledger.read() as db:
+        return list(db.execute(sa.text("SELECT version_num FROM alembic_version")).scalars())
+
+
+def test_an_empty_database_becomes_the_schema_of_the_code(database_url: str):
+    with Ledger(database_url) as ledger:
+        assert differences(ledger) != []
+        ledger.migrate()
+        assert differences(ledger) == []
+
+
+def test_the_unique_indexes_are_as_partial_as_the_code_says(ledger: Ledger):
+    """The comparison above does not look at the condition of an index."""
+    expected = {
+        index.name: str(index.dialect_options["postgresql"]["where"].compile(compile_kwargs={"literal_binds": True}))
+        for table in metadata.tables.values()
+        for index in table.indexes
+        if index.unique
+    }
+    assert set(expected) == {"ux_snapshots_open", "ux_requests_open", "ux_batch_entities_active"}
+    dialect = ledger_dialect(ledger)
+    with ledger.read() as db:
+        found = {
+            index["name"]: index["dialect_options"][f"{dialect}_where"]
+            for table in metadata.tables
+            for index in sa.inspect(db).get_indexes(table)
+            if index["unique"] and f"{dialect}_where" in index.get("dialect_options", {})
+        }
+    assert {name: words(str(where)) for name, where in found.items()} == {
+        name: words(where.rpartition(".")[2]) for name, where in expected.items()
+    }
+
+
+def ledger_dialect(ledger: Ledger) -> str:
+    return "sqlite" if ledger.is_sqlite else "postgresql"
+
+
+def words(condition: str) -> str:
+    """A condition without the brackets and casts that PostgreSQL adds."""
+    return condition.replace("(", "").replace(")", "").replace("::text", "").replace("::character varying", "")
+
+
+def test_to_migrate_again_changes_nothing(ledger: Ledger):
+    with ledger.write() as db:
+        mark(db, "kept", 1)
+    before = versions(ledger)
+    ledger.migrate()
+    assert versions(ledger) == before
+    assert differences(ledger) == []
+    with ledger.read() as db:
+        assert marked(db, "kept") == 1
+
+
+def test_threads_with_ledgers_of_their_own_may_migrate_at_once(database_url: str):
+    start = threading.Barrier(4)
+
+    def migrate(_: int) -> list[str]:
+        with Ledger(database_url) as ledger:
+            start.wait()
+            ledger.migrate()
+            return versions(ledger)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(migrate, range(4)))
+    assert found == [found[0]] * 4
+    assert len(found[0]) == 1
+
+
+def test_processes_may_migrate_at_once(database_url: str):
+    command = [sys.executable, "-c", MIGRATE, database_url]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    assert [(process.returncode, error) for process, error in zip(processes, errors, strict=True)] == [(0, "")] * 2
+    with Ledger(database_url) as ledger:
+        assert differences(ledger) == []
+
+
+def test_the_folder_of_a_sqlite_file_is_made(tmp_path: Path):
+    with Ledger(f"sqlite:///{tmp_path}/data/ledger/ledger.db") as ledger:
+        ledger.migrate()
+        assert differences(ledger) == []
