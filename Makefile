@@ -25,7 +25,7 @@ dev: $(READY)  ## sandbox, inbox, Dagster UI and daemon with the sensors on
 	$(BIN)/ccs-dacs dev
 
 test: $(READY)  ## the default test suite
-	$(BIN)/pytest -n auto --dist loadgroup $(PYTEST_FLAGS)
+	$(BIN)/pytest -n auto --dist loadfile $(PYTEST_FLAGS)
 
 lint: $(READY)  ## style, types, definitions
 	$(BIN)/ruff check .

@@ -121,14 +121,10 @@ def clear_quarantine(db: Connection, key: SyncBatch) -> None:
     db.execute(sa.update(quarantine).where(older, sa.exists().where(mine)).values(open=False))
 
 
-def quarantined_among(db: Connection, entity: str, ids: Sequence[str]) -> set[str]:
-    """Returns those of some ids that are quarantined now."""
-    found: set[str] = set()
-    for start in range(0, len(ids), 500):  # databases limit the parameters of one statement
-        chunk = ids[start : start + 500]
-        same = (quarantine.c.entity == entity) & quarantine.c.open & quarantine.c.entity_id.in_(chunk)
-        found.update(db.execute(sa.select(quarantine.c.entity_id).where(same)).scalars())
-    return found
+def quarantined(db: Connection, entity: str) -> list[str]:
+    """Returns the ids of an entity's records that are quarantined now, each once."""
+    found = (quarantine.c.entity == entity) & quarantine.c.open
+    return list(db.execute(sa.select(quarantine.c.entity_id).where(found).distinct()).scalars())
 
 
 def frame_of(db: Connection, key: SyncBatch, asset: str) -> Frame | None:

@@ -300,7 +300,7 @@ def advance(db: Connection, key: SyncBatch, stage: Stage) -> None:
         BatchStateError: a stage would be left out, or the batch is aborted.
     """
     batch = get(db, key)
-    if batch.reached(stage):
+    if batch.reached(stage) and batch.aside is not Aside.ABORTED:
         return
     if batch.aside is Aside.ABORTED or stage.rank != batch.stage.rank + 1:
         raise BatchStateError(f"Batch {key} is {batch.state} and cannot become {stage}. Run its earlier assets first.")

@@ -45,7 +45,7 @@ class Ledger:
         if self.is_sqlite and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         # Checked before use, since a restarted server leaves dead connections in the pool.
-        self._engine = sa.create_engine(parsed, pool_pre_ping=not self.is_sqlite)
+        self._engine = sa.create_engine(parsed, pool_pre_ping=not self.is_sqlite, hide_parameters=True)
         self._writer = self._engine.execution_options(ledger_write=True)
         if self.is_sqlite:
             sa.event.listen(self._engine, "connect", _prepare_sqlite)

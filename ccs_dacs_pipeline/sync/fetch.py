@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from ccs_dacs_pipeline.ccs import IncompleteRange, plan_ranges
 from ccs_dacs_pipeline.ledger import contents, requests
 from ccs_dacs_pipeline.ledger.contents import Frame
@@ -16,8 +18,6 @@ from ccs_dacs_pipeline.sync.stored import recorded_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import polars as pl
 
     from ccs_dacs_pipeline.entities import Entity
     from ccs_dacs_pipeline.ledger.leases import Lease
@@ -76,7 +76,9 @@ def _by_range(site: Site, batch: Batch, entity: Entity) -> Iterator[pl.DataFrame
         )
         try:
             while under_way:
-                yield from under_way.popleft().result()
+                pages = under_way.popleft().result()
+                if pages:  # one frame a range: mapping costs a third in frames of 40,000 rows of what it does by page
+                    yield pl.concat(pages, rechunk=True)
                 if waiting:
                     under_way.append(pool.submit(site.ccs.read_range, entity, *waiting.popleft()))
         finally:

@@ -11,6 +11,7 @@ import polars as pl
 
 from ccs_dacs_pipeline.ccs import Answer
 from ccs_dacs_pipeline.entities import MappingContext, map_records
+from ccs_dacs_pipeline.entities.model import REFERENCES_SCHEMA
 from ccs_dacs_pipeline.ledger import contents, requests
 from ccs_dacs_pipeline.ledger.contents import Finding, Frame, Tally
 from ccs_dacs_pipeline.ledger.life import BatchStateError, get, stop
@@ -19,7 +20,9 @@ from ccs_dacs_pipeline.partitions import Mode
 from ccs_dacs_pipeline.sync.stored import recorded_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sqlalchemy.engine import Connection
 
     from ccs_dacs_pipeline.entities import Entity, Mapped
     from ccs_dacs_pipeline.ledger.leases import Lease
@@ -32,18 +35,6 @@ _BREAKER_LEAST = 20
 
 class BreakerError(Exception):
     """Too many records of an entity are bad: a changed interface. The batch is stopped, nothing is published."""
-
-
-@dataclass
-class _Findings:
-    """What mapping found, over all chunks of a frame."""
-
-    fetched: list[str] = field(default_factory=list)
-    quarantined: list[Finding] = field(default_factory=list)
-    not_eligible: dict[str, str] = field(default_factory=dict)
-    reasons: Counter[str] = field(default_factory=Counter)
-    cleaned: Counter[str] = field(default_factory=Counter)
-    unknown: Counter[str] = field(default_factory=Counter)
 
 
 def map_entity(site: Site, batch: Batch, entity: Entity, lease: Lease) -> Frame:
@@ -59,116 +50,131 @@ def map_entity(site: Site, batch: Batch, entity: Entity, lease: Lease) -> Frame:
         if contents.frame_of(db, batch.key, entity.source) is None:
             raise BatchStateError(f"Materialize ccs/{entity.source} of {batch.key} first: there is nothing to map.")
         chosen = requests.to_send(db, batch.key, entity.name)
+        parents = _quarantined_parents(db, site, entity)
     raw = recorded_frame(site, batch, entity.source)
-    found = _Findings()
-    stored = site.frames.write(str(batch.key), entity.name, _mapped_chunks(site, batch, entity, chosen, found))
-    _break_when_too_many(site, batch, entity, found, eligible=raw.rows - sum(found.reasons.values()))
+    mapping = _Mapping(site, batch, entity, chosen, parents, fetched=raw.rows)
+    stored = site.frames.write(str(batch.key), entity.name, mapping.chunks())
+    mapping.judge(eligible=raw.rows - mapping.reasons.total())
     frame = Frame(rows=stored.rows, bytes=stored.bytes, sha256=stored.sha256)
     with site.ledger.write() as db:
         lease.check(db)
-        contents.record_mapped(db, get(db, batch.key), entity.name, frame, _tally(raw, frame, found), found.quarantined)
-        if batch.key.mode is not Mode.INITIAL:
-            _record_outcomes(site, db, batch, entity, chosen, found)
+        current = get(db, batch.key)
+        contents.record_mapped(db, current, entity.name, frame, mapping.tally(frame), mapping.quarantined)
+        if not mapping.initial:
+            requests.record_mapped(db, batch.key, entity.name, mapping.outcomes())
     return frame
 
 
-def _mapped_chunks(
-    site: Site, batch: Batch, entity: Entity, chosen: list[tuple[str, str | None, datetime]], found: _Findings
-) -> Iterator[pl.DataFrame]:
-    context = MappingContext(
-        load_flag="F1IL" if batch.key.mode is Mode.INITIAL else "F1IC",
-        moment=datetime.now(UTC),
-        time_zone=site.settings.zone,
-        eligibility=site.eligibility,
-        references=None if batch.key.mode is Mode.INITIAL else _references(chosen),
-    )
-    for raw in site.frames.read(str(batch.key), entity.source):
-        mapped = map_records(entity, raw, site.profile, context)
-        _collect(site, batch, entity, raw, mapped, found)
-        yield mapped.rows
-
-
-def _references(chosen: list[tuple[str, str | None, datetime]]) -> pl.DataFrame:
-    schema = {
-        "entity_id": pl.String(),
-        "external_reference_id": pl.String(),
-        "change_date_time": pl.Datetime("us"),
+def _quarantined_parents(db: Connection, site: Site, entity: Entity) -> dict[str, list[str]]:
+    """Returns, for each column that refers to another entity, the ids of that entity that are quarantined now."""
+    referring = {
+        column.name: entity.sources[column.source].references for column in site.profile.entities[entity.name].columns
     }
-    return pl.DataFrame(chosen, schema=schema, orient="row")
+    return {column: contents.quarantined(db, parent) for column, parent in referring.items() if parent}
 
 
-def _collect(site: Site, batch: Batch, entity: Entity, raw: pl.DataFrame, mapped: Mapped, found: _Findings) -> None:
-    found.quarantined.extend(Finding(*row) for row in mapped.quarantined.iter_rows())
-    found.reasons.update(mapped.not_eligible["reason"].to_list())
-    found.cleaned.update(mapped.cleaned)
-    if batch.key.mode is not Mode.INITIAL:  # a delta answers each request; a shard may hold millions
-        found.fetched.extend(raw[entity.id_member].str.strip_chars().to_list())
-        found.not_eligible.update(dict(mapped.not_eligible.iter_rows()))
-    for column in site.profile.entities[entity.name].columns:
-        parent = entity.sources[column.source].references
-        if parent:
-            ids = mapped.rows[column.name].drop_nulls()
-            with site.ledger.read() as db:
-                unknown = contents.quarantined_among(db, parent, ids.unique().to_list())
-            found.unknown[column.name] += int(ids.is_in(list(unknown)).sum())
+@dataclass
+class _Mapping:
+    """One entity's mapping in one batch: its rows chunk by chunk, and what was found over all chunks."""
 
+    site: Site
+    batch: Batch
+    entity: Entity
+    chosen: Sequence[tuple[str, str | None, datetime]]
+    parents: Mapping[str, Sequence[str]]
+    fetched: int
+    quarantined: list[Finding] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    _cleaned: Counter[str] = field(default_factory=Counter)
+    _unknown: Counter[str] = field(default_factory=Counter)
+    # Of a delta only, which answers each request; a shard may hold millions of entities.
+    _present: set[str] = field(default_factory=set)
+    _not_eligible: dict[str, str] = field(default_factory=dict)
 
-def _break_when_too_many(site: Site, batch: Batch, entity: Entity, found: _Findings, *, eligible: int) -> None:
-    bad = len(found.quarantined)
-    if bad < _BREAKER_LEAST or bad <= site.settings.breaker_share * eligible:
-        return
-    rules = Counter(finding.rule for finding in found.quarantined)
-    rule, count = rules.most_common(1)[0]
-    example = next(finding for finding in found.quarantined if finding.rule == rule)
-    reason = (
-        f"{bad} of {eligible} {entity.source_label.lower()} records are bad, more than CCS_DACS_BREAKER_SHARE allows "
-        f"({site.settings.breaker_share:.0%}); most often {rule} ({count}), field {example.field}, for example id "
-        f"{example.entity_id}. Nothing of the batch is published: the interface has changed."
-    )
-    with site.ledger.write() as db:
-        stop(db, batch.key, reason)
-    raise BreakerError(
-        f"{reason} Mend CCS or the layout profile, then `ccs-dacs batch resume {batch.key.owner}`; or give the batch "
-        f"up with `ccs-dacs batch abort {batch.key.owner}`."
-    )
+    @property
+    def initial(self) -> bool:
+        """Whether this is a shard of a snapshot."""
+        return self.batch.key.mode is Mode.INITIAL
 
+    def chunks(self) -> Iterator[pl.DataFrame]:
+        """Yields the good rows of each chunk.
 
-def _tally(raw: Frame, frame: Frame, found: _Findings) -> Tally:
-    return Tally(
-        fetched=raw.rows,
-        written=frame.rows,
-        quarantined=dict(Counter(finding.rule for finding in found.quarantined)),
-        not_eligible=dict(found.reasons),
-        cleaned=dict(found.cleaned),
-        unknown_references=dict(found.unknown),
-    )
+        Raises:
+            BreakerError: so many records are bad already that the rest cannot make up for them.
+        """
+        context = MappingContext(
+            load_flag="F1IL" if self.initial else "F1IC",
+            moment=datetime.now(UTC),
+            time_zone=self.site.settings.zone,
+            eligibility=self.site.eligibility,
+            references=None if self.initial else pl.DataFrame(self.chosen, schema=REFERENCES_SCHEMA, orient="row"),
+        )
+        for raw in self.site.frames.read(str(self.batch.key), self.entity.source):
+            mapped = map_records(self.entity, raw, self.site.profile, context)
+            self._collect(raw, mapped)
+            self.judge(eligible=self.fetched)
+            yield mapped.rows
 
+    def _collect(self, raw: pl.DataFrame, mapped: Mapped) -> None:
+        self.quarantined.extend(Finding(*row) for row in mapped.quarantined.iter_rows())
+        self.reasons.update(mapped.not_eligible["reason"].to_list())
+        self._cleaned.update(mapped.cleaned)
+        for column, ids in self.parents.items():
+            self._unknown[column] += int(mapped.rows[column].is_in(ids).sum())
+        if not self.initial:
+            self._present.update(raw[self.entity.id_member].str.strip_chars().to_list())
+            self._not_eligible.update(dict(mapped.not_eligible.iter_rows()))
 
-def _record_outcomes(
-    site: Site,
-    db: Any,  # noqa: ANN401
-    batch: Batch,
-    entity: Entity,
-    chosen: list[tuple[str, str | None, datetime]],
-    found: _Findings,
-) -> None:
-    bad = {finding.entity_id: finding for finding in found.quarantined}
-    fetched = set(found.fetched)
-    outcomes: dict[str, tuple[Outcome, dict[str, Any] | None]] = {}
-    for entity_id, _, _ in chosen:
-        if entity_id not in fetched:
-            text = f"gone: the {entity.source_label.lower()} no longer exists"
-            outcomes[entity_id] = (Outcome.GONE, own_error(site, text))
-        elif entity_id in found.not_eligible:
-            text = f"not-eligible: {found.not_eligible[entity_id]}"
-            outcomes[entity_id] = (Outcome.NOT_ELIGIBLE, own_error(site, text))
-        elif entity_id in bad:
-            finding = bad[entity_id]
+    def judge(self, *, eligible: int) -> None:
+        """Stops the batch when too many of its eligible records are bad.
+
+        Raises:
+            BreakerError: names how many, which rule, and an example.
+        """
+        bad, share = len(self.quarantined), self.site.settings.breaker_share
+        if bad < _BREAKER_LEAST or bad <= share * eligible:
+            return
+        rule, count = Counter(finding.rule for finding in self.quarantined).most_common(1)[0]
+        example = next(finding for finding in self.quarantined if finding.rule == rule)
+        reason = (
+            f"{bad} of {eligible} {self.entity.source_label.lower()} records are bad, more than CCS_DACS_BREAKER_SHARE "
+            f"allows ({share:.0%}); most often {rule} ({count}), field {example.field}, for example id "
+            f"{example.entity_id}. Nothing of the batch is published: the interface has changed."
+        )
+        with self.site.ledger.write() as db:
+            stop(db, self.batch.key, reason)
+        owner = self.batch.key.owner
+        raise BreakerError(
+            f"{reason} Mend CCS or the layout profile, then `ccs-dacs batch resume {owner}`; or give the batch up with "
+            f"`ccs-dacs batch abort {owner}`."
+        )
+
+    def tally(self, frame: Frame) -> Tally:
+        """Returns the figures for the ledger."""
+        return Tally(
+            fetched=self.fetched,
+            written=frame.rows,
+            quarantined=dict(Counter(finding.rule for finding in self.quarantined)),
+            not_eligible=dict(self.reasons),
+            cleaned=dict(self._cleaned),
+            unknown_references=dict(self._unknown),
+        )
+
+    def outcomes(self) -> dict[str, tuple[Outcome, dict[str, Any] | None]]:
+        """Returns what became of each entity that was to be sent and, unless written, the answer for CCS."""
+        bad = {finding.entity_id: finding for finding in self.quarantined}
+        return {entity_id: self._outcome(entity_id, bad.get(entity_id)) for entity_id, _, _ in self.chosen}
+
+    def _outcome(self, entity_id: str, finding: Finding | None) -> tuple[Outcome, dict[str, Any] | None]:
+        if entity_id not in self._present:
+            text = f"gone: the {self.entity.source_label.lower()} no longer exists"
+            return Outcome.GONE, own_error(self.site, text)
+        if entity_id in self._not_eligible:
+            return Outcome.NOT_ELIGIBLE, own_error(self.site, f"not-eligible: {self._not_eligible[entity_id]}")
+        if finding is not None:
             text = f"{finding.rule}: {finding.field}: {finding.detail}"
-            outcomes[entity_id] = (Outcome.QUARANTINED, own_error(site, text))
-        else:
-            outcomes[entity_id] = (Outcome.WRITTEN, None)
-    requests.record_mapped(db, batch.key, entity.name, outcomes)
+            return Outcome.QUARANTINED, own_error(self.site, text)
+        return Outcome.WRITTEN, None
 
 
 def own_error(site: Site, text: str) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def _schema(server: sa.URL) -> Iterator[str]:
     with psycopg.connect(plain, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {schema}")
         try:
-            options = f"-csearch_path={schema} -cTimeZone=America/Los_Angeles"
+            # Who waits for another's lock for ever fails instead, and the schema is dropped all the same.
+            options = f"-csearch_path={schema} -cTimeZone=America/Los_Angeles -clock_timeout=20s"
             yield server.update_query_dict({"options": options}).render_as_string(hide_password=False)
         finally:
             connection.execute(f"DROP SCHEMA {schema} CASCADE")

@@ -36,7 +36,7 @@ def file(key: SyncBatch, part: int, rows: int = 3, *, rerun: int = 0, entity: st
 
 def quarantined(ledger: Ledger, *ids: str, entity: str = "contact") -> set[str]:
     with ledger.read() as db:
-        return contents.quarantined_among(db, entity, ids)
+        return set(contents.quarantined(db, entity)) & set(ids)
 
 
 def test_figures_and_frames_are_found_again(ledger: Ledger):

@@ -1,12 +1,15 @@
 """Migrations: the schema that the code knows, however often and by however many they are run at once."""
 
+import sqlite3
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -100,6 +103,20 @@ def test_processes_may_migrate_at_once(database_url: str):
     assert [(process.returncode, error) for process, error in zip(processes, errors, strict=True)] == [(0, "")] * 2
     with Ledger(database_url) as ledger:
         assert differences(ledger) == []
+
+
+def test_a_new_sqlite_file_that_another_writes_to_is_waited_for(tmp_path: Path):
+    """The switch to WAL does not heed SQLite's busy time-out."""
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("BEGIN IMMEDIATE")
+        with Ledger(f"sqlite:///{path}") as ledger:
+            migrating = pool.submit(ledger.migrate)
+            with pytest.raises(TimeoutError):
+                migrating.result(0.2)
+            other.execute("ROLLBACK")
+            migrating.result(20)
+            assert differences(ledger) == []
 
 
 def test_the_folder_of_a_sqlite_file_is_made(tmp_path: Path):

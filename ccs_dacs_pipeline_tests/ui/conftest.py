@@ -107,7 +107,7 @@ def _process(words: list[str], environment: dict[str, str], log: Path) -> Iterat
 
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """A sandbox of 150 persons, the inbox, and Dagster with its sensors on."""
+    """A sandbox of 150 persons, the inbox, and Dagster with its sensors on, after the initial synchronization."""
     folder = tmp_path_factory.mktemp("services")
     inbox_port, dagster_port = _free_port(), _free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CCS_DACS_")} | {
@@ -143,6 +143,9 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         found = Services(environment["CCS_DACS_CCS_BASE_URL"], f"http://127.0.0.1:{dagster_port}", environment)
         until("the inbox answers", lambda: _answers(f"{inbox_url}/health"), STARTING_SECONDS)
         until("the Dagster UI answers", lambda: _answers(f"{found.dagster}/server_info"), STARTING_SECONDS)
+        initial = found.command("initial", "--json")
+        assert initial.returncode == 0, initial.stderr
+        until("DACS has read the snapshot", lambda: found.get("dacs/summary")["manifests"], STARTING_SECONDS)
         yield found
 
 
