@@ -31,7 +31,7 @@ lint: $(READY)  ## style, types, definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" DG_CLI_CONFIG= $(BIN)/dg check defs
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/dg check defs
 
 lock:  ## compiles requirements/*.txt anew (needs uv)
 	$(COMPILE) --all-extras pyproject.toml -o requirements/runtime.txt

@@ -31,6 +31,8 @@ def build_defs(*, overrides: Mapping[str, object] | None = None) -> dg.Definitio
         jobs=[*jobs, deliver_acknowledgements],
         sensors=[pending_sensor(jobs, running=running), acknowledgements_sensor(running=running)],
         resources={"site": site_resource, **(overrides or {})},
+        # For runs begun by hand too: the steps of a run share its leases, one after the other.
+        executor=dg.in_process_executor,
     )
 
 

@@ -233,6 +233,12 @@ def create_snapshot(
             f"Snapshot {holder} is unfinished and holds the gate. Finish it with `ccs-dacs initial`, or give it up "
             f"with `ccs-dacs batch abort initial-{holder}`."
         )
+    replayed = listed(db, UNFINISHED, batches.c.mode == Mode.INITIAL)
+    if replayed:
+        raise BatchStateError(
+            f"The replay of {replayed[0].key.owner} is unfinished, and its rows would be put over the new snapshot's. "
+            f"Finish it with `ccs-dacs batch resume {replayed[0].key.owner}`."
+        )
     if number <= highest_number(db, Mode.INITIAL):
         raise BatchStateError(
             f"Snapshot number {number} is used up; take {highest_number(db, Mode.INITIAL) + 1} or a higher one."
@@ -273,20 +279,27 @@ def begin_attempt(db: Connection, key: SyncBatch) -> Batch:
         BatchStateError: the batch is stopped or aborted; names the way out.
     """
     batch = get(db, key)
-    if batch.aside is Aside.STOPPED:
-        raise BatchStateError(
-            f"Batch {key} is stopped: {batch.reason} Mend the cause, then `ccs-dacs batch resume {operator_key(key)}`; "
-            f"or give it up with `ccs-dacs batch abort {operator_key(key)}`."
-        )
-    if batch.aside is Aside.ABORTED:
-        raise BatchStateError(f"Batch {key} was aborted; nothing more is sent of it. Send the entities anew: resync.")
+    refuse_aside(batch)
     _update(db, batch, attempts=batch.attempts + 1)
     return get(db, key)
 
 
-def operator_key(key: SyncBatch) -> str:
-    """Returns what an operator calls the batch: a shard is resumed and aborted with its whole snapshot."""
-    return key.owner
+def refuse_aside(batch: Batch) -> None:
+    """Refuses work on a batch that waits for an operator, or was given up.
+
+    Raises:
+        BatchStateError: the batch is stopped or aborted; names the way out.
+    """
+    if batch.aside is Aside.STOPPED:
+        owner = batch.key.owner  # a shard is resumed and aborted with its whole snapshot
+        raise BatchStateError(
+            f"Batch {batch.key} is stopped: {batch.reason} Mend the cause, then `ccs-dacs batch resume {owner}`; or "
+            f"give it up with `ccs-dacs batch abort {owner}`."
+        )
+    if batch.aside is Aside.ABORTED:
+        raise BatchStateError(
+            f"Batch {batch.key} was aborted; nothing more is sent of it. Send the entities anew with `ccs-dacs resync`."
+        )
 
 
 def _update(db: Connection, batch: Batch, **values: object) -> None:

@@ -12,7 +12,7 @@ from ccs_dacs_pipeline.dacs.verify import Verified, verify_file
 from ccs_dacs_pipeline.entities import ENTITIES
 from ccs_dacs_pipeline.ledger import contents, requests
 from ccs_dacs_pipeline.ledger.contents import File
-from ccs_dacs_pipeline.ledger.life import BatchStateError, get, number_of
+from ccs_dacs_pipeline.ledger.life import BatchStateError, get, number_of, refuse_aside
 from ccs_dacs_pipeline.partitions import Mode
 from ccs_dacs_pipeline.sync.stored import StoredDataError, recorded_frame
 
@@ -54,6 +54,7 @@ def extract(site: Site, batch: Batch, entity: Entity) -> Extracted:
     Raises:
         StoredDataError: a recorded file of the batch cannot be restored with the same content.
     """
+    refuse_aside(batch)
     with site.ledger.read() as db:
         mapped = contents.frame_of(db, batch.key, entity.name)
         done = contents.is_extracted(db, batch, entity.name)

@@ -12,7 +12,7 @@ import polars as pl
 from ccs_dacs_pipeline.ccs import IncompleteRange, plan_ranges
 from ccs_dacs_pipeline.ledger import contents, requests
 from ccs_dacs_pipeline.ledger.contents import Frame
-from ccs_dacs_pipeline.ledger.life import BatchStateError, Stage, get, stop
+from ccs_dacs_pipeline.ledger.life import BatchStateError, Stage, get, refuse_aside, stop
 from ccs_dacs_pipeline.partitions import Mode
 from ccs_dacs_pipeline.sync.stored import recorded_frame
 
@@ -38,6 +38,7 @@ def fetch(site: Site, batch: Batch, entity: Entity, lease: Lease) -> Frame:
         CcsError: CCS did not give the entities; an incomplete range also stops the batch.
         StoredDataError: the stored frame of a sealed batch is not what the ledger recorded.
     """
+    refuse_aside(batch)
     if batch.rows_fixed:
         return recorded_frame(site, batch, entity.source)
     if not batch.reached(Stage.CLAIMED):

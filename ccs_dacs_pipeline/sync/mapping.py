@@ -14,7 +14,7 @@ from ccs_dacs_pipeline.entities import MappingContext, map_records
 from ccs_dacs_pipeline.entities.model import REFERENCES_SCHEMA
 from ccs_dacs_pipeline.ledger import contents, requests
 from ccs_dacs_pipeline.ledger.contents import Finding, Frame, Tally
-from ccs_dacs_pipeline.ledger.life import BatchStateError, get, stop
+from ccs_dacs_pipeline.ledger.life import BatchStateError, get, refuse_aside, stop
 from ccs_dacs_pipeline.ledger.requests import Outcome
 from ccs_dacs_pipeline.partitions import Mode
 from ccs_dacs_pipeline.sync.stored import recorded_frame
@@ -44,6 +44,7 @@ def map_entity(site: Site, batch: Batch, entity: Entity, lease: Lease) -> Frame:
         BreakerError: more bad records than `BREAKER_SHARE` allows; the batch is stopped.
         StoredDataError: a stored frame is missing, or the batch is sealed and its frame differs from the ledger.
     """
+    refuse_aside(batch)
     if batch.rows_fixed:
         return recorded_frame(site, batch, entity.name)
     with site.ledger.read() as db:

@@ -21,6 +21,7 @@ from ccs_dacs_pipeline.ledger.life import (
     get,
     hold,
     owned,
+    refuse_aside,
     stop,
 )
 from ccs_dacs_pipeline.partitions import Mode
@@ -66,6 +67,8 @@ def deliver(site: Site, key: SyncBatch, lease: Lease) -> Delivery:
     with site.ledger.read() as db:
         get(db, key)
         batches = owned(db, key.owner)
+    for batch in batches:
+        refuse_aside(batch)
     unsealed = [batch for batch in batches if not batch.reached(Stage.SEALED)]
     if any(str(batch.key) == str(key) for batch in unsealed):
         raise BatchStateError(f"Batch {key} is not sealed yet: materialize its three extract assets first.")

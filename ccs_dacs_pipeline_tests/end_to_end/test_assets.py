@@ -180,6 +180,11 @@ def test_a_file_of_the_same_name_with_other_content_stops_the_batch(world):
     assert "C1-DSPIL_0001_00.csv" in failure(materialize(world, SHARD, "upload/delivery"))
     assert (upload / "C1-DSPIL_0001_00.csv").read_text() == "not ours\n"
     assert world.status()["batches"][0]["state"] == "stopped"
+    assert "ccs-dacs batch resume initial-1" in failure(materialize(world, SHARD, "upload/delivery"))
+    (upload / "C1-DSPIL_0001_00.csv").unlink()
+    resumed = world.worker.resume("initial-1", wait=5)
+    assert resumed["batches"][0]["state"] == "settled"
+    assert (upload / "C1-DSPIL_0001_00.csv").read_text() != "not ours\n"
 
 
 def test_a_torn_extract_file_fails_its_checks_and_is_not_recorded(world, monkeypatch):
