@@ -6,8 +6,9 @@ import dagster as dg
 
 from ccs_dacs_pipeline.assets import build_assets
 from ccs_dacs_pipeline.entities import load_profile
-from ccs_dacs_pipeline.jobs import deliver_acknowledgements, sync_jobs
+from ccs_dacs_pipeline.jobs import deliver_acknowledgements, sync_jobs, tidy_up
 from ccs_dacs_pipeline.resources import site_resource
+from ccs_dacs_pipeline.schedules import tidy_schedule
 from ccs_dacs_pipeline.sensors import acknowledgements_sensor, pending_sensor
 from ccs_dacs_pipeline.settings import load_settings
 
@@ -28,7 +29,8 @@ def build_defs(*, overrides: Mapping[str, object] | None = None) -> dg.Definitio
     running = settings.sensors == "on"
     return dg.Definitions(
         assets=assets,
-        jobs=[*jobs, deliver_acknowledgements],
+        jobs=[*jobs, deliver_acknowledgements, tidy_up],
+        schedules=[tidy_schedule(running=running)],
         sensors=[pending_sensor(jobs, running=running), acknowledgements_sensor(running=running)],
         resources={"site": site_resource, **(overrides or {})},
         # For runs begun by hand too: the steps of a run share its leases, one after the other.

@@ -5,9 +5,10 @@ from typing import Any
 import dagster as dg
 
 from ccs_dacs_pipeline.assets.acknowledgement import report_batches
-from ccs_dacs_pipeline.assets.work import holder_of, lane
+from ccs_dacs_pipeline.assets.work import explained, holder_of, lane
 from ccs_dacs_pipeline.ledger.leases import ACKNOWLEDGEMENTS, LeaseHeldError
 from ccs_dacs_pipeline.sync.settle import settle
+from ccs_dacs_pipeline.sync.tidy import tidy
 
 INITIAL_SYNC = "initial_sync"
 INCREMENTAL_SYNC = "incremental_sync"
@@ -40,6 +41,24 @@ def sync_jobs(assets: list[dg.AssetsDefinition]) -> list[Any]:
             tags={LANE_TAG: "incremental"},
         ),
     ]
+
+
+@dg.op(required_resource_keys={"site"}, description="Removes frames of ended batches and abandoned temporary files.")
+def remove_what_nobody_needs(context: dg.OpExecutionContext) -> None:
+    """Frees the room of batches that ended longer ago than FRAMES_KEEP."""
+    with explained():
+        context.add_output_metadata(vars(tidy(context.resources.site)))
+
+
+@dg.job(
+    name="tidy_up",
+    executor_def=dg.in_process_executor,
+    description="Removes the frames of batches that ended long ago, and what killed writers left behind.",
+    tags={LANE_TAG: "tidy"},
+)
+def tidy_up() -> None:
+    """One pass over frames and folders."""
+    remove_what_nobody_needs()
 
 
 @dg.op(required_resource_keys={"site"}, description="Takes every answer that is due to CCS, and settles its request.")

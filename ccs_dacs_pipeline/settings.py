@@ -89,6 +89,12 @@ class Settings(BaseSettings):
     extract_url: str = Field("", description="extract folder (default: `DATA_DIR/extract`)")
     upload_url: str = Field("", description="DACS's upload folder (default: `DATA_DIR/upload`)")
     frames_url: str = Field("", description="frames between assets (default: `DATA_DIR/frames`)")
+    frames_keep: timedelta = Field(
+        timedelta(days=14),
+        ge=timedelta(),
+        le=timedelta(days=3650),
+        description="how long the frames of ended batches stay",
+    )
     ledger_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL (default: SQLite in `DATA_DIR`)")
     lease_seconds: float = Field(60, ge=1, le=3600, description="term of a lease in the ledger, seconds")
 
@@ -115,7 +121,9 @@ class Settings(BaseSettings):
     message_category: int = Field(11508, ge=1, description="message category of our own errors in CCS")
     message_number: int = Field(17055, ge=1, description="message number of our own errors in CCS")
 
-    sensors: Literal["on", "off"] = Field("off", description="`on`: the sensors run without being turned on in the UI")
+    sensors: Literal["on", "off"] = Field(
+        "off", description="`on`: sensors and schedule run without being turned on in the UI"
+    )
     delta_max_requests: int = Field(5000, ge=1, description="requests per delta batch")
     breaker_share: float = Field(0.05, ge=0, le=1, description="share of bad records that stops a batch")
     eligible_person_types: CommaList = Field(frozenset(), description="eligible person types, empty = all")

@@ -144,8 +144,11 @@ def test_all_assets_are_partitioned_by_sync_batch_alone():
 
 def test_the_jobs():
     jobs = {job.name: job for job in defs().resolve_all_job_defs() if not job.name.startswith("__")}
-    assert sorted(jobs) == ["deliver_acknowledgements", "incremental_sync", "initial_sync"]
-    assert {name for name, job in jobs.items() if job.partitions_def is None} == {"deliver_acknowledgements"}
+    assert sorted(jobs) == ["deliver_acknowledgements", "incremental_sync", "initial_sync", "tidy_up"]
+    assert {name for name, job in jobs.items() if job.partitions_def is None} == {
+        "deliver_acknowledgements",
+        "tidy_up",
+    }
     assert {name: job.executor_def for name, job in jobs.items()} == dict.fromkeys(jobs, dg.in_process_executor)
 
 
@@ -155,6 +158,7 @@ def test_the_jobs():
         ("initial_sync", "initial"),
         ("incremental_sync", "incremental"),
         ("deliver_acknowledgements", "acknowledgements"),
+        ("tidy_up", "tidy"),
     ],
 )
 def test_runs_of_a_job_carry_the_lane_that_the_run_queue_limits(job: str, lane: str):

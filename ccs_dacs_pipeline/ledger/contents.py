@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from ccs_dacs_pipeline.ledger.life import Batch, Stage, advance, extracted, forget_extract, get
-from ccs_dacs_pipeline.ledger.schema import batch_entities, extracts, files, frames, manifests, quarantine, tallies
+from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage, advance, extracted, forget_extract, get
+from ccs_dacs_pipeline.ledger.schema import (
+    batch_entities,
+    batches,
+    extracts,
+    files,
+    frames,
+    manifests,
+    quarantine,
+    tallies,
+)
 from ccs_dacs_pipeline.ledger.store import now, upsert
 
 if TYPE_CHECKING:
@@ -125,6 +134,19 @@ def quarantined(db: Connection, entity: str) -> list[str]:
     """Returns the ids of an entity's records that are quarantined now, each once."""
     found = (quarantine.c.entity == entity) & quarantine.c.open
     return list(db.execute(sa.select(quarantine.c.entity_id).where(found).distinct()).scalars())
+
+
+def batches_with_old_frames(db: Connection, before: datetime) -> list[str]:
+    """Returns the batches that have frames and were settled or aborted before a moment."""
+    ended = (batches.c.stage == Stage.SETTLED) | (batches.c.aside == Aside.ABORTED)
+    pair = frames.join(batches, batches.c.key == frames.c.batch)
+    found = sa.select(frames.c.batch).select_from(pair).where(ended, batches.c.updated < before).distinct()
+    return list(db.execute(found.order_by(frames.c.batch)).scalars())
+
+
+def forget_frames(db: Connection, key: str) -> None:
+    """Forgets the frames of a batch, which are deleted; its figures stay."""
+    db.execute(sa.delete(frames).where(frames.c.batch == key))
 
 
 def frame_of(db: Connection, key: SyncBatch, asset: str) -> Frame | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -64,24 +65,34 @@ def _stopping(site: Site, batch: Batch) -> Iterator[None]:
         raise
 
 
-def _by_range(site: Site, batch: Batch, entity: Entity) -> Iterator[pl.DataFrame]:
-    """Yields the entities of a shard in id order, some ranges read ahead at once."""
-    low_id, high_id = str(batch.low_id), str(batch.high_id)
+def ranges(site: Site, entity: Entity, low_id: str, high_id: str) -> Iterator[tuple[str, str]]:
+    """Yields key ranges that hold entities, each at most `PAGES_PER_RANGE` pages, in ascending order.
+
+    Ids are spread over the key space, so that equal widths do; where they are not, a range is cut again.
+    """
+    most = PAGES_PER_RANGE * site.settings.ccs_page_size
     total = site.ccs.count(entity, low_id, high_id)
-    ranges = plan_ranges(low_id, high_id, total, max_entities=PAGES_PER_RANGE * site.settings.ccs_page_size)
-    waiting = deque(ranges)
+    if total > most:
+        for low, high in plan_ranges(low_id, high_id, total, max_entities=most):
+            yield from ranges(site, entity, low, high)
+    elif total:
+        yield low_id, high_id
+
+
+def _by_range(site: Site, batch: Batch, entity: Entity) -> Iterator[pl.DataFrame]:
+    """Yields the entities of a shard in id order, a frame a range, some ranges read ahead at once."""
+    waiting = ranges(site, entity, str(batch.low_id), str(batch.high_id))
     with ThreadPoolExecutor(max_workers=site.settings.ccs_concurrency) as pool:
-        under_way = deque(
-            pool.submit(site.ccs.read_range, entity, *waiting.popleft())
-            for _ in range(min(site.settings.ccs_concurrency, len(waiting)))
-        )
+        under_way: deque[Future[list[pl.DataFrame]]] = deque()
         try:
-            while under_way:
+            while True:
+                for low, high in islice(waiting, site.settings.ccs_concurrency - len(under_way)):
+                    under_way.append(pool.submit(site.ccs.read_range, entity, low, high))
+                if not under_way:
+                    return
                 pages = under_way.popleft().result()
-                if pages:  # one frame a range: mapping costs a third in frames of 40,000 rows of what it does by page
+                if pages:  # mapping a frame of 40,000 rows costs a third of what it does page by page
                     yield pl.concat(pages, rechunk=True)
-                if waiting:
-                    under_way.append(pool.submit(site.ccs.read_range, entity, *waiting.popleft()))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ccs_dacs_pipeline.ccs import SyncStatus, plan_ranges
+from ccs_dacs_pipeline.ccs import SyncStatus
 from ccs_dacs_pipeline.entities import ENTITIES, entity_named
 from ccs_dacs_pipeline.ledger import requests
 from ccs_dacs_pipeline.ledger.life import (
@@ -30,6 +30,7 @@ from ccs_dacs_pipeline.partitions import Mode, SyncBatch
 from ccs_dacs_pipeline.sync.choose import choose
 from ccs_dacs_pipeline.sync.claim import claim
 from ccs_dacs_pipeline.sync.extract import remove_sources
+from ccs_dacs_pipeline.sync.fetch import ranges
 from ccs_dacs_pipeline.sync.mapping import own_error
 
 if TYPE_CHECKING:
@@ -197,9 +198,8 @@ def start_resync(site: Site, entity: str, ids: Sequence[str]) -> tuple[SyncBatch
 def ids_in_range(site: Site, entity: str, low_id: str, high_id: str) -> list[str]:
     """Returns the ids of the entities that CCS has in a range."""
     found = entity_named(entity)
-    total = site.ccs.count(found, low_id, high_id)
     ids: list[str] = []
-    for low, high in plan_ranges(low_id, high_id, total, max_entities=20 * site.settings.ccs_page_size):
+    for low, high in ranges(site, found, low_id, high_id):
         for frame in site.ccs.read_range(found, low, high):
             ids.extend(frame[found.id_member].to_list())
     return ids

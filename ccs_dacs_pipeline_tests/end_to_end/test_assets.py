@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,14 @@ import dagster as dg
 import pytest
 
 from ccs_dacs_pipeline.assets import build_assets
+from ccs_dacs_pipeline.dacs.verify import verify_file
 from ccs_dacs_pipeline.definitions import build_defs
+from ccs_dacs_pipeline.entities import ENTITIES
 from ccs_dacs_pipeline.folders import LocalFolder
 from ccs_dacs_pipeline.jobs import INCREMENTAL_SYNC, INITIAL_SYNC
 from ccs_dacs_pipeline.partitions import SYNC_BATCH
+from ccs_dacs_pipeline.sandbox.upload_files import inspect
+from ccs_dacs_pipeline.sync import fetch, start
 
 SHARD, DELTA = "initial-1-01of01", "delta-1"
 ORDER = [
@@ -203,3 +208,67 @@ def test_a_torn_extract_file_fails_its_checks_and_is_not_recorded(world, monkeyp
     failed = {one.check_name for one in result.get_asset_check_evaluations() if not one.passed}
     assert {"line_end", "control_totals"} <= failed
     assert world.status()["batches"][0]["state"] == "claimed"
+
+
+def test_a_delta_that_a_snapshot_overtakes_is_held_and_goes_on_when_the_gate_opens(world):
+    world.initial()
+    world.sandbox.ccs.change(8)
+    assert materialize(world, DELTA, *ORDER[:10]).success
+    start.start_snapshot(world.site, 2, 1)
+    late = materialize(world, DELTA, *ORDER[10:])
+    assert late.success
+    assert figures(late) == {}
+    assert world.status()["batches"][-2]["state"] == "held"
+    assert world.worker.sync(wait=5)["held"] == "initial-2"
+    world.initial()
+    assert [line["key"] for line in world.sync()["batches"]] == [DELTA]
+    world.assert_quiet()
+
+
+def test_two_independent_readers_agree_on_every_file(world):
+    world.initial(shards=2)
+    world.sandbox.ccs.change(10)
+    world.sync()
+    upload = Path(world.settings.folder("upload"))
+    manifests = [json.loads(path.read_text()) for path in upload.glob("MANIFEST_*.json")]
+    files = {file["name"]: file for manifest in manifests for file in manifest["files"]}
+    assert set(files) == {path.name for path in upload.glob("C1-*")}
+    profile = world.site.profile
+    for name, file in files.items():
+        layout = profile.entities[file["entity"]]
+        with (upload / name).open("rb") as stream:
+            ours = verify_file(stream, layout=layout, dialect=profile.dialect)
+        theirs = inspect(upload / name, len(layout.columns))
+        assert ours.sound
+        assert not theirs.dialect_faults
+        assert ours.rows == theirs.rows == file["rows"], name
+        assert ours.last_id == theirs.last_id, name
+        assert (ours.bytes, ours.sha256) == (file["bytes"], file["sha256"]), name
+    assert not world.sandbox.dacs.violations  # DACS compared bytes and sha256 with the manifest by itself
+
+
+def test_ids_that_crowd_in_one_corner_are_read_in_bounded_ranges(world, monkeypatch):
+    """Memory is bounded by the range, so no range may hold more than its pages, however ids are spread."""
+    monkeypatch.setattr(fetch, "PAGES_PER_RANGE", 1)
+    low, high = "0000000000", "9999999999"
+    person = next(entity for entity in ENTITIES if entity.source == "person")
+    found = list(fetch.ranges(world.site, person, low, high))
+    counts = [world.site.ccs.count(person, *one) for one in found]
+    assert sum(counts) == world.site.ccs.count(person, low, high)
+    assert max(counts) <= world.settings.ccs_page_size
+    assert found == sorted(found)
+
+
+def test_frames_of_ended_batches_are_removed_after_their_time_and_the_figures_stay(make_world):
+    world = make_world(settings={"frames_keep": "P0D"})
+    world.initial()
+    world.sandbox.ccs.change(5)
+    world.worker.sync(wait=5)  # delivered, and still waiting for its answers
+    frames = Path(world.settings.folder("frames"))
+    before = world.reconcile()
+    site = dg.ResourceDefinition.hardcoded_resource(world.site)
+    assert build_defs(overrides={"site": site}).resolve_job_def("tidy_up").execute_in_process().success
+    assert not list((frames / SHARD).rglob("*.parquet"))
+    assert list((frames / DELTA).rglob("*.parquet")) or world.status()["batches"][-1]["state"] == "settled"
+    assert world.reconcile() == before
+    assert "ccs-dacs resync" in failure(materialize(world, SHARD, "ccs/person"))
