@@ -71,8 +71,17 @@ def take_answers_to_ccs(context: dg.OpExecutionContext) -> None:
     except LeaseHeldError as error:
         context.log.info(f"Another pass takes the answers to CCS: {error}")
         return
-    context.add_output_metadata({**settled.by_settlement, "batches": len(settled.batches), "due": settled.still_due})
+    context.add_output_metadata(
+        {**settled.by_settlement, "batches": len(settled.batches), "due": len(settled.still_due)}
+    )
     report_batches(context.instance, site, sorted(settled.batches))
+    if settled.still_due:
+        raise dg.Failure(
+            f"{len(settled.still_due)} answers cannot be told to CCS, which refuses them or loses them each time, for "
+            f"example that of sync request {settled.still_due[0]}. Look at it in CCS. They stay due, and the next pass "
+            "tells them again.",
+            allow_retries=False,
+        )
 
 
 @dg.job(

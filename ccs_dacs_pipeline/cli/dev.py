@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 from ccs_dacs_pipeline.cli import work
 from ccs_dacs_pipeline.cli.console import Problem, UsageProblem, say
 from ccs_dacs_pipeline.sandbox import Sandbox, SandboxConfig, serve
-from ccs_dacs_pipeline.settings import variable
+from ccs_dacs_pipeline.settings import load_settings, variable
 
 if TYPE_CHECKING:
     from ccs_dacs_pipeline.settings import Settings
 
 _INBOX_PORT = 8089
 _GRACE_SECONDS = 30
+_POLL_SECONDS = 0.5
 
 
 def serve_sandbox(
@@ -62,44 +63,30 @@ def run(settings: Settings, *, persons: int, seed: int, host: str, port: int) ->
     """Runs sandbox, inbox, Dagster UI and daemon until stopped, with the sensors on.
 
     What the settings leave open is pointed at the sandbox; a CCS that is set is used instead of it.
+
+    Raises:
+        Problem: a service ended by itself.
     """
-    environment = dict(os.environ) | {variable("sensors"): "on", variable("data_dir"): str(settings.data_path)}
+    mine = {"sensors": "on", "data_dir": str(settings.data_path)}
     if settings.ack_auth is None:
-        environment |= {
-            variable("ack_auth"): "basic",
-            variable("ack_username"): "sandbox",
-            variable("ack_password"): "sandbox",
-        }
-    environment["DAGSTER_HOME"] = str(work.dagster_home(settings))
-    environment["VIRTUAL_ENV"] = sys.prefix
-    command = [sys.executable, "-m", "ccs_dacs_pipeline.cli"]
+        mine |= {"ack_auth": "basic", "ack_username": "sandbox", "ack_password": "sandbox"}
+    os.environ.update({variable(name): value for name, value in mine.items()})
+    os.environ |= {"DAGSTER_HOME": str(work.dagster_home(settings)), "VIRTUAL_ENV": sys.prefix}
     with ExitStack() as stack:
         if settings.ccs_base_url is None:
-            upload = Path(settings.folder("upload"))
-            config = SandboxConfig(
-                persons=persons,
-                seed=seed,
-                host=host,
-                upload_folder=upload,
-                inbox_url=f"http://{host}:{_INBOX_PORT}",
-                inbox_username=environment.get(variable("ack_username")),
-                inbox_password=environment.get(variable("ack_password")),
-                inbox_token=environment.get(variable("ack_token")),
-                time_zone=settings.base_time_zone,
-            )
+            upload, inbox = Path(settings.folder("upload")), f"http://{host}:{_INBOX_PORT}"
+            config = _config(load_settings(), persons, seed, host, 0, upload, inbox)
             sandbox = stack.enter_context(Sandbox(config))
-            environment |= {
-                variable("ccs_base_url"): sandbox.base_url,
-                variable("ccs_username"): config.username,
-                variable("ccs_password"): config.password,
-            }
+            reach = {"base_url": sandbox.base_url, "username": config.username, "password": config.password}
+            os.environ.update({variable(f"ccs_{name}"): value for name, value in reach.items()})
             say(f'Sandbox: {sandbox.base_url}; changes: POST {sandbox.base_url}/sandbox/ccs/changes {{"count": 10}}')
+        command = [sys.executable, "-m", "ccs_dacs_pipeline.cli"]
         services = {
             "inbox": [*command, "acks", "serve", "--host", host, "--port", str(_INBOX_PORT)],
-            "dagster": [_dg(), "dev", "--host", host, "--port", str(port)],
+            "Dagster": [_dg(), "dev", "--host", host, "--port", str(port)],
         }
         say(f"Dagster UI: http://{host}:{port}")
-        _supervise([subprocess.Popen(words, env=environment) for words in services.values()])  # noqa: S603
+        _supervise({name: subprocess.Popen(words) for name, words in services.items()})  # noqa: S603 - our own words
 
 
 def _dg() -> str:
@@ -116,18 +103,24 @@ def _dg() -> str:
     return found
 
 
-def _supervise(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Waits until one service ends or the command is interrupted, then stops all."""
+def _supervise(services: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Waits until the command is interrupted, or a service ends by itself, then stops all.
+
+    Raises:
+        Problem: a service ended by itself; names it.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        while all(process.poll() is None for process in processes):
-            time.sleep(0.5)
+        while all(process.poll() is None for process in services.values()):
+            time.sleep(_POLL_SECONDS)
+        ended = next(name for name, process in services.items() if process.poll() is not None)
+        raise Problem(f"The service {ended} ended by itself: see its last lines above. Is its port in use?")
     except KeyboardInterrupt:
         say("Stopping.")
     finally:
-        for process in processes:
+        for process in services.values():
             process.send_signal(signal.SIGINT)
-        for process in processes:
+        for process in services.values():
             try:
                 process.wait(_GRACE_SECONDS)
             except subprocess.TimeoutExpired:

@@ -21,19 +21,16 @@ if TYPE_CHECKING:
     from ccs_dacs_pipeline.ledger.leases import Lease
     from ccs_dacs_pipeline.sync.site import Site
 
+_TRIES = 3
+
 
 @dataclass
 class Settled:
-    """What one pass settled: requests by how they ended, batches touched, answers that stay due."""
+    """What one pass settled: requests by how they ended, batches touched, ids of requests whose answer stays due."""
 
     by_settlement: Counter[str] = field(default_factory=Counter)
     batches: set[str] = field(default_factory=set)
-    still_due: int = 0
-
-    @property
-    def total(self) -> int:
-        """Requests settled."""
-        return self.by_settlement.total()
+    still_due: list[str] = field(default_factory=list)
 
 
 def settle(site: Site, lease: Lease) -> Settled:
@@ -79,22 +76,26 @@ def _take_stored(site: Site, lease: Lease, result: Settled) -> None:
 
 
 def _settle_chunk(site: Site, lease: Lease, due: Sequence[Due], result: Settled) -> None:
-    ids = [one.request_id for one in due]
-    before = read_states(site.ccs, ids)
-    open_ones = [one for one in due if before[one.request_id] == SyncStatus.AWAITINGACK]
-    with site.ledger.write() as db:
-        lease.check(db)
-        requests.record_answer_attempts(db, open_ones)
-    transition_all(site, lease, [(one.request_id, _answer(site, one)) for one in open_ones])
-    after = before | (read_states(site.ccs, [one.request_id for one in open_ones]) if open_ones else {})
-    tried = {one.request_id for one in open_ones}
-    settled = [(one, how) for one in due if (how := _settlement(one, after, tried=one.request_id in tried))]
+    states = read_states(site.ccs, [one.request_id for one in due])
+    tried: set[str] = set()
+    for _ in range(_TRIES):  # a lost answer is no answer: what still awaits one is told again
+        waiting = [one for one in due if states[one.request_id] == SyncStatus.AWAITINGACK]
+        if not waiting:
+            break
+        with site.ledger.write() as db:
+            lease.check(db)
+            requests.record_answer_attempts(db, waiting)
+        transition_all(site, lease, [(one.request_id, _answer(site, one)) for one in waiting])
+        tried.update(one.request_id for one in waiting)
+        states |= read_states(site.ccs, [one.request_id for one in waiting])
+    settled = [(one, how) for one in due if (how := _settlement(one, states, tried=one.request_id in tried))]
     with site.ledger.write() as db:
         lease.check(db)
         requests.settle(db, settled)
     result.by_settlement.update(how.value for _, how in settled)
     result.batches.update(one.batch for one, _ in settled)
-    result.still_due += len(due) - len(settled)
+    ended = {one.request_id for one, _ in settled}
+    result.still_due += [one.request_id for one in due if one.request_id not in ended]
 
 
 def _answer(site: Site, due: Due) -> Answer:

@@ -9,7 +9,9 @@ import pytest
 
 from ccs_dacs_pipeline.cli.console import Problem
 from ccs_dacs_pipeline.folders import LocalFolder
+from ccs_dacs_pipeline.ledger.acknowledgements import Acknowledgement, store
 from ccs_dacs_pipeline.ledger.life import BatchStateError
+from ccs_dacs_pipeline.sandbox import BusinessError
 from ccs_dacs_pipeline.settings import load_settings
 from ccs_dacs_pipeline.sync import start
 
@@ -328,3 +330,38 @@ class TestOperator:
         assert figures["batches"][0]["rows"] == expected > 0
         world.sandbox.dacs.wait_until_idle()
         world.assert_quiet()
+
+
+class TestAnswers:
+    """Answers on their way to CCS (ccs-rest.md, Sync requests; sync-lifecycle.md, Acknowledgements)."""
+
+    def test_an_answer_that_ccs_refuses_for_ever_fails_the_pass_and_names_it(self, world, monkeypatch):
+        world.initial()
+        ccs = world.sandbox.ccs
+        request = ccs.touch("person", a_person(world))
+        transition = ccs.transition
+
+        def refuse_answers(sync_request_id: str, body: object) -> None:
+            if ccs.sync_request(sync_request_id).bo_status == "AWAITINGACK":
+                raise BusinessError(1, "Locked", "this sync request is locked by another user")
+            transition(sync_request_id, body)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(ccs, "transition", refuse_answers)
+            world.worker.sync(wait=5)
+            world.sandbox.dacs.wait_until_idle()
+            with pytest.raises(Problem, match=f"1 answers cannot be told to CCS.*{request}"):
+                world.worker.deliver_acknowledgements(wait=5)
+        world.worker.deliver_acknowledgements(wait=5)
+        world.assert_quiet()
+
+    def test_a_request_that_somebody_ended_in_ccs_is_closed_and_counted(self, make_world):
+        world = make_world(sandbox={"upload_folder": None})  # nobody answers but this test
+        request = world.sandbox.ccs.touch("person", a_person(world))
+        world.worker.sync(wait=5)
+        world.sandbox.ccs.set_state(request, "CANCELED")
+        with world.site.ledger.write() as db:
+            store(db, [Acknowledgement(request, has_error=False, payload={"hasError": False})])
+        world.worker.deliver_acknowledgements(wait=5)
+        assert world.status()["requests"] == {"closed": 1}
+        assert world.reconcile()["holds"]
