@@ -110,15 +110,6 @@ class FrameStore:
         """
         return map(pl.read_parquet, self._files(batch, asset))
 
-    def scan(self, batch: str, asset: str) -> pl.LazyFrame:
-        """Returns all chunks as one lazy frame, without columns when no chunk was written.
-
-        Raises:
-            FramesMissing: nothing is stored.
-        """
-        files = self._files(batch, asset)
-        return pl.scan_parquet(files, glob=False) if files else pl.LazyFrame()
-
     def delete(self, batch: str) -> None:
         """Removes all frames of the batch; absent ones are fine."""
         place = self._batch(batch)

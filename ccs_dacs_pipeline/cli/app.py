@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import dagster as dg
 import typer
+from rich.console import Console
 
 from ccs_dacs_pipeline.cli import demo as demo_story
 from ccs_dacs_pipeline.cli import dev as dev_services
@@ -52,7 +54,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _emit(figures: dict[str, Any], *, as_json: bool, table: Any) -> None:  # noqa: ANN401 - a function of tables.py
+def _emit(figures: dict[str, Any], *, as_json: bool, table: Callable[[Console, dict[str, Any]], None]) -> None:
     if as_json:
         sys.stdout.write(json.dumps(figures, indent=2) + "\n")
     else:

@@ -121,7 +121,7 @@ class Worker:
         self._instance = instance
         self._holder = f"ccs-dacs {uuid.uuid4()}"
         # Not at the top: the module's own `defs` judge the settings, and what is wrong with them is for `main` to tell.
-        from ccs_dacs_pipeline.definitions import build_defs  # noqa: PLC0415
+        from ccs_dacs_pipeline.definitions import build_defs  # noqa: PLC0415 - as said above
 
         # The command's own site serves its runs too: one ledger, one client.
         resource = dg.ResourceDefinition.hardcoded_resource(site)
@@ -131,7 +131,8 @@ class Worker:
         """Brings a snapshot to delivery: the unfinished one, or a new one.
 
         Raises:
-            Problem: it is stopped, or a run failed.
+            BatchStateError: it is stopped; names the way out.
+            Problem: a run failed.
         """
         with self._lane(SNAPSHOTS, wait):
             with self.site.ledger.read() as db:
@@ -152,20 +153,12 @@ class Worker:
         owner = f"initial-{number}"
         with self.site.ledger.read() as db:
             shards = life.owned(db, owner)
-        self._refuse_stopped(shards)
+        for batch in shards:
+            life.refuse_aside(batch)
         unsealed = [batch for batch in shards if not batch.reached(Stage.SEALED)]
         for batch in unsealed or shards[-1:]:
             self._run(INITIAL_SYNC, batch.key)
         return self._delivered(owner)
-
-    def _refuse_stopped(self, batches: Sequence[Batch]) -> None:
-        stopped = [batch for batch in batches if batch.aside is Aside.STOPPED]
-        if stopped:
-            owner = stopped[0].key.owner
-            raise Problem(
-                f"Batch {stopped[0].key} is stopped: {stopped[0].reason} Mend the cause, then `ccs-dacs batch resume "
-                f"{owner}`; or give it up with `ccs-dacs batch abort {owner}`."
-            )
 
     def _delivered(self, owner: str) -> dict[str, Any]:
         with self.site.ledger.read() as db:

@@ -67,8 +67,10 @@ class _Item(BaseModel):
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
-    syncRequestId: Annotated[str, StringConstraints(strip_whitespace=True, pattern="^[!-~]{1,14}$")]  # noqa: N815
-    hasError: Annotated[bool, Field(strict=True)]  # noqa: N815 - the contract's name
+    request_id: Annotated[
+        str, StringConstraints(strip_whitespace=True, pattern="^[!-~]{1,14}$"), Field(alias="syncRequestId")
+    ]
+    has_error: Annotated[bool, Field(strict=True, alias="hasError")]
 
 
 class TooLargeError(Exception):
@@ -163,7 +165,7 @@ def sort_items(items: list[Any]) -> tuple[list[Acknowledgement], list[dict[str, 
             continue
         payload = answer.to_json()
         if _can_be_passed_on(payload):
-            good.append(Acknowledgement(head.syncRequestId, head.hasError, payload))
+            good.append(Acknowledgement(head.request_id, head.has_error, payload))
         else:
             refused.append({"index": index, "reason": _UNCARRIED})
     return good, refused

@@ -160,9 +160,3 @@ def held_by_other(db: Connection, name: str, *, grace: float) -> bool:
     """Says whether somebody holds the lease now (for those who only look)."""
     row = db.execute(sa.select(leases.c.holder, leases.c.expires).where(leases.c.name == name)).first()
     return row is not None and row.holder is not None and row.expires + grace > _database_time(db)
-
-
-def release_all(ledger: Ledger, holder: str) -> None:
-    """Gives up every lease of a holder: what a run does when it ends, however it ends."""
-    with ledger.write() as db:
-        db.execute(sa.update(leases).where(leases.c.holder == holder).values(holder=None, expires=0.0))

@@ -157,15 +157,6 @@ def by_name(name: str) -> Entity:
     return _one(name, lambda entity: name in (entity.ccs, entity.dacs))
 
 
-def by_business_object(business_object: str) -> Entity:
-    """Finds an entity by the business object of its sync requests.
-
-    Raises:
-        KeyError: No such business object.
-    """
-    return _one(business_object, lambda entity: entity.business_object == business_object)
-
-
 def _one(wanted: str, matches: Callable[[Entity], bool]) -> Entity:
     for entity in ENTITIES:
         if matches(entity):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -100,11 +100,6 @@ class Site:
     def wall_clock(self) -> datetime:
         """The present time in the base time zone, whole seconds, without zone: as a Change Date Time is written."""
         return datetime.now(self.settings.zone).replace(tzinfo=None, microsecond=0)
-
-    @property
-    def call_limit(self) -> timedelta:
-        """The longest time that one call may take."""
-        return timedelta(seconds=self.settings.ccs_call_seconds)
 
     def close(self) -> None:
         """Closes what was opened."""

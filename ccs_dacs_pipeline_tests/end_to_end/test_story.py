@@ -290,7 +290,7 @@ class TestOperator:
         self.break_interface(world)
         with pytest.raises(Problem, match="ccs-dacs batch resume initial-1"):
             world.worker.initial(shards=1, new=False, wait=5)
-        with pytest.raises(Problem, match="is stopped"):
+        with pytest.raises(BatchStateError, match="is stopped"):
             world.worker.initial(shards=1, new=False, wait=5)
         self.mend_interface(world)
         world.worker.resume("initial-1", wait=5)

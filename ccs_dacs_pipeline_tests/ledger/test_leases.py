@@ -16,7 +16,6 @@ from ccs_dacs_pipeline.ledger.leases import (
     LeaseLostError,
     acquire,
     held_by_other,
-    release_all,
 )
 from ccs_dacs_pipeline.ledger.schema import leases
 from ccs_dacs_pipeline.ledger.store import mark, marked
@@ -159,16 +158,6 @@ def test_a_released_lease_is_free_at_once(ledger: Ledger):
 def test_leases_of_different_names_are_apart(ledger: Ledger):
     take(ledger, "run-1", name=SNAPSHOTS).check()
     take(ledger, "run-2").check()
-
-
-def test_an_ended_run_gives_up_all_its_leases_and_no_others(ledger: Ledger):
-    mine = [take(ledger, "run-1", name=name) for name in (SNAPSHOTS, "initial-1")]
-    other = take(ledger, "run-2")
-    release_all(ledger, "run-1")
-    other.check()
-    for lease in mine:
-        with pytest.raises(LeaseLostError):
-            lease.check()
 
 
 def test_those_who_look_see_a_lease_until_term_and_grace_are_over(ledger: Ledger):
