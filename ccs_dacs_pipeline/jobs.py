@@ -1,10 +1,11 @@
 """Jobs: what a run does. A sync is the whole asset graph for one batch; answers go to CCS many at a time."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 
-from ccs_dacs_pipeline.assets.acknowledgement import report_batches
+from ccs_dacs_pipeline.assets.acknowledgement import batch_events
 from ccs_dacs_pipeline.assets.work import explained, holder_of, lane
 from ccs_dacs_pipeline.ledger.leases import ACKNOWLEDGEMENTS, LeaseHeldError
 from ccs_dacs_pipeline.sync.settle import settle
@@ -61,8 +62,14 @@ def tidy_up() -> None:
     remove_what_nobody_needs()
 
 
-@dg.op(required_resource_keys={"site"}, description="Takes every answer that is due to CCS, and settles its request.")
-def take_answers_to_ccs(context: dg.OpExecutionContext) -> None:
+@dg.op(
+    required_resource_keys={"site"},
+    out=dg.Out(dg.Nothing),
+    description="Takes every answer that is due to CCS, and settles its request.",
+)
+def take_answers_to_ccs(
+    context: dg.OpExecutionContext,
+) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.Output[None]]:
     """Settles requests under the acknowledgements lane; another pass under way does the same work, so this one ends."""
     site = context.resources.site
     try:
@@ -70,11 +77,9 @@ def take_answers_to_ccs(context: dg.OpExecutionContext) -> None:
             settled = settle(site, lease)
     except LeaseHeldError as error:
         context.log.info(f"Another pass takes the answers to CCS: {error}")
+        yield dg.Output(None)
         return
-    context.add_output_metadata(
-        {**settled.by_settlement, "batches": len(settled.batches), "due": len(settled.still_due)}
-    )
-    report_batches(context.instance, site, sorted(settled.batches))
+    yield from batch_events(site, sorted(settled.batches))
     if settled.still_due:
         raise dg.Failure(
             f"{len(settled.still_due)} answers cannot be told to CCS, which refuses them or loses them each time, for "
@@ -82,6 +87,8 @@ def take_answers_to_ccs(context: dg.OpExecutionContext) -> None:
             "tells them again.",
             allow_retries=False,
         )
+    figures = {**settled.by_settlement, "batches": len(settled.batches), "due": len(settled.still_due)}
+    yield dg.Output(None, metadata=figures)
 
 
 @dg.job(

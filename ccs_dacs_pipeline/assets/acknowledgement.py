@@ -1,5 +1,6 @@
 """The assets `upload/acknowledgement` and `upload/reconciliation`: how requests ended, and whether figures add up."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import dagster as dg
@@ -123,26 +124,30 @@ def _report_siblings(context: dg.AssetExecutionContext, site: Site, batch: Batch
 
 
 def _report(instance: dg.DagsterInstance, site: Site, batch: Batch, key: dg.AssetKey) -> None:
+    instance.report_runless_asset_event(_materialization(site, batch, key))
+
+
+def _materialization(site: Site, batch: Batch, key: dg.AssetKey) -> dg.AssetMaterialization:
     metadata = _answers(site, batch) if key == KEY else _table(_equations(site, batch))
-    instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=str(batch.key), metadata=metadata))
+    return dg.AssetMaterialization(key, partition=str(batch.key), metadata=metadata)
 
 
-def report_batches(instance: dg.DagsterInstance, site: Site, keys: list[str]) -> None:
-    """Reports answers and equations of batches that a pass over all batches has touched."""
+def batch_events(site: Site, keys: Iterable[str]) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    """Yields answers and equations of batches that a pass over all batches has touched, as events of its own run.
+
+    Of its run, since Dagster takes a check of one partition without a run only once.
+    """
     for key in keys:
         with site.ledger.read() as db:
             batch = get(db, SyncBatch.parse(key))
-        found = _equations(site, batch)
         for asset in (KEY, RECONCILIATION):
-            _report(instance, site, batch, asset)
-        check = equation_check_result(RECONCILIATION, found)
-        instance.report_runless_asset_event(
-            dg.AssetCheckEvaluation(
-                asset_key=RECONCILIATION,
-                check_name=check.check_name or "",
-                passed=check.passed,
-                metadata={name: dg.MetadataValue.text(str(value)) for name, value in check.metadata.items()},
-                partition=key,
-                blocking=True,
-            )
+            yield _materialization(site, batch, asset)
+        check = equation_check_result(RECONCILIATION, _equations(site, batch))
+        yield dg.AssetCheckEvaluation(
+            asset_key=RECONCILIATION,
+            check_name=check.check_name or "",
+            passed=check.passed,
+            metadata={name: dg.MetadataValue.text(str(value)) for name, value in check.metadata.items()},
+            partition=key,
+            blocking=True,
         )

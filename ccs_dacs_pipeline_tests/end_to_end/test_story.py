@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from ccs_dacs_pipeline.cli.console import Problem
@@ -354,6 +356,22 @@ class TestAnswers:
                 world.worker.deliver_acknowledgements(wait=5)
         world.worker.deliver_acknowledgements(wait=5)
         world.assert_quiet()
+
+    def test_answers_of_one_batch_that_come_in_several_passes_are_each_reported(self, make_world):
+        world = make_world(sandbox={"upload_folder": None})  # nobody answers but this test
+        ccs = world.sandbox.ccs
+        requests = [ccs.touch("person", person) for person, _ in islice(ccs.records("person"), 3)]
+        world.worker.sync(wait=5)
+        for request in requests:
+            with world.site.ledger.write() as db:
+                store(db, [Acknowledgement(request, has_error=False, payload={"hasError": False})])
+            world.worker.deliver_acknowledgements(wait=5)
+        assert world.status()["requests"] == {"positive": 3}
+        checked = world.instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(dg.AssetKey(["upload", "reconciliation"]), "control_equations"), limit=10
+        )
+        passed = [one.event.asset_check_evaluation.passed for one in checked]
+        assert passed == [True] * 4  # the sync's own, and each pass
 
     def test_a_request_that_somebody_ended_in_ccs_is_closed_and_counted(self, make_world):
         world = make_world(sandbox={"upload_folder": None})  # nobody answers but this test
