@@ -143,7 +143,8 @@ def _chunk_files(place: Path) -> list[Path]:
 def _write_chunk(folder: LocalFolder, name: str, chunk: pl.DataFrame) -> None:
     # Through memory: polars' own writer reports a full disk as a fault of the file's format.
     buffer = io.BytesIO()
-    chunk.write_parquet(buffer, compression="zstd", compression_level=1)
+    # Without statistics, a tenth of the time: every reader reads a chunk as a whole.
+    chunk.write_parquet(buffer, compression="zstd", compression_level=1, statistics=False)
     with folder.create() as file:
         file.write(buffer.getvalue())
         file.commit(name, replace=False)

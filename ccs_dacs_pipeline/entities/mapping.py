@@ -93,13 +93,13 @@ def map_records(entity: Entity, raw: pl.DataFrame, profile: LayoutProfile, conte
     entity_id = pl.col(entity.id_member).str.replace_all(LONE_SURROGATE, "\ufffd", literal=True).alias("entity_id")
 
     touched = raw.select(any_text(raw.schema, holds_control)).to_series()
-    records = raw.select(with_texts(raw.schema, cleaned if touched.any() else trimmed))
+    records = _cleaned(raw, touched)
     reason = records.select(_reason(entity, context)).to_series()
     eligible = reason.is_null()
     not_eligible = records.filter(~eligible).select(entity_id, reason=reason.drop_nulls())
 
     records = records.filter(eligible)
-    values = _with_references(entity, records, context).select(_given(fields, scope))
+    values = _given(entity, _with_references(entity, records, context), fields, scope)
     values = values.with_columns(_written(field, profile, context) for field in fields)
     flaws = [(field.name, flaw) for field in fields for flaw in _flaws(field, profile)]
     verdict = values.select(_first_broken(flaws)).to_series()
@@ -116,8 +116,21 @@ def map_records(entity: Entity, raw: pl.DataFrame, profile: LayoutProfile, conte
         rows=values.select(field.name for field in fields),
         quarantined=quarantined.select("entity_id", "rule", "field", "detail"),
         not_eligible=not_eligible,
-        cleaned=_changes(raw.filter(eligible).filter(good).filter(changed), values.filter(changed), fields, scope),
+        cleaned=_changes(
+            entity, raw.filter(eligible).filter(good).filter(changed), values.filter(changed), fields, scope
+        ),
     )
+
+
+def _cleaned(raw: pl.DataFrame, touched: pl.Series) -> pl.DataFrame:
+    """Records with all texts cleaned: all are trimmed, the touched ones, which are few, replaced."""
+    records = raw.select(with_texts(raw.schema, trimmed))
+    if not touched.any():
+        return records
+    replacements = raw.filter(touched).select(with_texts(raw.schema, cleaned))
+    nth_replacement = raw.height - 1 + touched.cast(pl.Int64).cum_sum()
+    positions = pl.select(pl.when(touched).then(nth_replacement).otherwise(pl.int_range(raw.height))).to_series()
+    return pl.concat([records, replacements], rechunk=True)[positions]
 
 
 def _reason(entity: Entity, context: MappingContext) -> pl.Expr:
@@ -145,12 +158,14 @@ def _with_references(entity: Entity, records: pl.DataFrame, context: MappingCont
     return records.join(references, left_on=entity.id_member, right_on="entity_id", how="left", maintain_order="left")
 
 
-def _given(fields: Sequence[_Field], scope: Scope) -> Iterator[pl.Expr]:
+def _given(entity: Entity, records: pl.DataFrame, fields: Sequence[_Field], scope: Scope) -> pl.DataFrame:
     """Source values and own rules, from cleaned records."""
-    for field in fields:
-        yield field.source.expression(scope).alias(field.given)
-        if field.source.flaw is not None:
-            yield field.source.flaw.broken.alias(field.flawed)
+    parts = (part(scope).alias(name) for name, part in entity.parts.items())
+    flaws = ((field, field.source.flaw) for field in fields)
+    return records.with_columns(parts).select(
+        *(field.source.expression(scope).alias(field.given) for field in fields),
+        *(flaw.broken.alias(field.flawed) for field, flaw in flaws if flaw is not None),
+    )
 
 
 def _written(field: _Field, profile: LayoutProfile, context: MappingContext) -> pl.Expr:
@@ -219,12 +234,14 @@ def _first_broken(flaws: Sequence[tuple[str, Flaw]]) -> pl.Expr:
     )
 
 
-def _changes(raw: pl.DataFrame, values: pl.DataFrame, fields: Sequence[_Field], scope: Scope) -> dict[str, int]:
+def _changes(
+    entity: Entity, raw: pl.DataFrame, values: pl.DataFrame, fields: Sequence[_Field], scope: Scope
+) -> dict[str, int]:
     """How many values of each column differ from what trimming alone would have given, in the same records."""
     if raw.is_empty():
         return {}
     of_record = [field for field in fields if field.source.members]
-    uncleaned = raw.select(with_texts(raw.schema, trimmed)).select(_given(of_record, scope))
+    uncleaned = _given(entity, raw.select(with_texts(raw.schema, trimmed)), of_record, scope)
     counts = {
         field.name: uncleaned.get_column(field.given).ne_missing(values.get_column(field.given)).to_list().count(True)
         for field in of_record

@@ -153,8 +153,8 @@ class ColumnSource:
     """What a layout column may name as its source: how the value comes to be.
 
     Attributes:
-        expression: makes the value from a cleaned record (texts trimmed, empty ones null, no null list elements):
-            String, or Datetime for ``Kind.DATE_TIME``.
+        expression: makes the value from a cleaned record (texts trimmed, empty ones null, no null list elements) and
+            the entity's parts: String, or Datetime for ``Kind.DATE_TIME``.
         kind: how the value is checked and written.
         members: CCS members it comes from, dotted, with the wrapper's inner list: ``names.namesList.firstName``.
         required: whether record-layouts.md marks the column as required, so that every profile must have it.
@@ -207,6 +207,7 @@ class Entity:
         sources: what a layout column may name as its source.
         criteria: allowed lists it is held against.
         roles: value maps that its sources consult themselves, and the codes that these may give.
+        parts: values of a cleaned record that several sources build on, made once and read by name as a column.
     """
 
     name: str
@@ -225,6 +226,7 @@ class Entity:
     sources: Mapping[str, ColumnSource]
     criteria: tuple[Criterion, ...]
     roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    parts: Mapping[str, Callable[[Scope], pl.Expr]] = field(default_factory=dict)
 
 
 def _is_wall_clock(dtype: pl.DataType) -> bool:

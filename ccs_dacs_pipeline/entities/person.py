@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
 
 from ccs_dacs_pipeline.entities.model import (
@@ -16,21 +18,31 @@ from ccs_dacs_pipeline.entities.model import (
     texts,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _CONTACT_TYPES = "contact_detail_type"
-_HOME, _MOBILE, _BUSINESS, _EMAIL = "home", "mobile", "business", "email"
+_HOME, _MOBILE, _BUSINESS, _EMAIL = _ROLES = "home", "mobile", "business", "email"
 
 _DETAILS = "contactDetails.contactDetailsList"
 _DETAIL = tuple(
     f"{_DETAILS}.{member}" for member in ("contactDetailType", "contactDetailValue", "contactDetailPrimary")
 )
 
+_NAME = "name that counts"
+
 _is_business = pl.col("personOrBusiness").eq_missing("B")
 
 
-def _name(_: Scope) -> pl.Expr:
-    """The name marked primary, else the first, in the form its kind of person takes."""
+def _name_that_counts(_: Scope) -> pl.Expr:
+    """The name marked primary, else the first."""
     names = pl.col("names")
-    name = pl.coalesce(names.list.filter(element("isPrimary") == "Y").list.first(), names.list.first()).struct
+    return pl.coalesce(names.list.filter(element("isPrimary") == "Y").list.first(), names.list.first())
+
+
+def _name(_: Scope) -> pl.Expr:
+    """The name that counts, in the form its kind of person takes."""
+    name = pl.col(_NAME).struct
     first, last, entity_name = name.field("firstName"), name.field("lastName"), name.field("entityName")
     halves = entity_name.str.splitn(",", 2).struct
     of_person = (
@@ -51,30 +63,32 @@ def _joined(first: pl.Expr, last: pl.Expr) -> pl.Expr:
     return pl.concat_str(first, last, separator=" ", ignore_nulls=True).replace("", None)
 
 
-def _detail(scope: Scope, role: str) -> pl.Expr:
+def _detail_of(role: str) -> Callable[[Scope], pl.Expr]:
     """The first contact detail of a role with a value that is marked primary, else the first with a value."""
-    types = scope.value_maps[_CONTACT_TYPES].codes_for(role)
-    details = pl.col("contactDetails").list.filter(
-        element("contactDetailType").is_in(types) & element("contactDetailValue").is_not_null()
-    )
-    primary = details.list.filter(element("contactDetailPrimary") == "C1YS")
-    return pl.coalesce(primary.list.first(), details.list.first())
+
+    def detail(scope: Scope) -> pl.Expr:
+        types = scope.value_maps[_CONTACT_TYPES].codes_for(role)
+        details = pl.col("contactDetails").list.filter(
+            element("contactDetailType").is_in(types) & element("contactDetailValue").is_not_null()
+        )
+        primary = details.list.filter(element("contactDetailPrimary") == "C1YS")
+        return pl.coalesce(primary.list.first(), details.list.first())
+
+    return detail
 
 
 def _phone(role: str, *, of: pl.Expr) -> ColumnSource:
     """The phone number of a role, its extension written ``xNN``, for the kind of person that has such a column."""
-
-    def number(scope: Scope) -> pl.Expr:
-        detail = _detail(scope, role).struct
-        value, extension = detail.field("contactDetailValue"), detail.field("contactDetailValueExtension")
-        return pl.when(of).then(value + (pl.lit(" x") + extension).fill_null(""))
-
-    return ColumnSource(number, Kind.TEXT, ("personOrBusiness", *_DETAIL, f"{_DETAILS}.contactDetailValueExtension"))
+    detail = pl.col(role).struct
+    value, extension = detail.field("contactDetailValue"), detail.field("contactDetailValueExtension")
+    number = pl.when(of).then(value + (pl.lit(" x") + extension).fill_null(""))
+    members = ("personOrBusiness", *_DETAIL, f"{_DETAILS}.contactDetailValueExtension")
+    return ColumnSource(lambda _: number, Kind.TEXT, members)
 
 
-def _email(scope: Scope) -> pl.Expr:
+def _email(_: Scope) -> pl.Expr:
     """The person's e-mail address, else that of the contact details."""
-    return pl.coalesce("emailAddress", _detail(scope, _EMAIL).struct.field("contactDetailValue"))
+    return pl.coalesce("emailAddress", pl.col(_EMAIL).struct.field("contactDetailValue"))
 
 
 PERSON = Entity(
@@ -131,5 +145,6 @@ PERSON = Entity(
         "purged": member_source("purged", Kind.BOOLEAN),
     },
     criteria=(Criterion("person type", pl.col("personOrBusiness"), lambda allowed: allowed.person_types),),
-    roles={_CONTACT_TYPES: frozenset({_HOME, _MOBILE, _BUSINESS, _EMAIL})},
+    roles={_CONTACT_TYPES: frozenset(_ROLES)},
+    parts={_NAME: _name_that_counts, **{role: _detail_of(role) for role in _ROLES}},
 )

@@ -19,6 +19,23 @@ from ccs_dacs_pipeline.entities.model import (
 )
 from ccs_dacs_pipeline.entities.rules import Rule
 
+_LINKS = "links"
+_LINK = tuple(
+    f"servicePoints.servicePointsList.{member}" for member in ("servicePointId", "startDateTime", "stopDateTime")
+)
+
+
+def _links(_: Scope) -> pl.Expr:
+    """The service point links with their times read, which costs more than all that is made of them."""
+    start, stop = element("startDateTime"), element("stopDateTime")
+    link = pl.struct(
+        element("servicePointId"),
+        start=instant(start),
+        stop=instant(stop),
+        unreadable=unlike_instant(start) | unlike_instant(stop),
+    )
+    return pl.col("servicePoints").list.eval(link)
+
 
 def _service_point(scope: Scope) -> pl.Expr:
     """The service point that is linked now, else the one that was linked last (record-layouts.md, Metered Service 12).
@@ -27,11 +44,9 @@ def _service_point(scope: Scope) -> pl.Expr:
     the latest stop. A link that starts later counts as none; one without a start has always been there.
     """
     now = pl.lit(scope.context.moment)
-    start, stop = instant(element("startDateTime")), instant(element("stopDateTime"))
+    start, stop = element("start"), element("stop")
     linked_now = (stop > now).fill_null(value=True)
-    started = pl.col("servicePoints").list.filter(
-        element("servicePointId").is_not_null() & (start <= now).fill_null(value=True)
-    )
+    started = pl.col(_LINKS).list.filter(element("servicePointId").is_not_null() & (start <= now).fill_null(value=True))
     return started.list.agg(
         element("servicePointId")
         .sort_by(
@@ -47,9 +62,7 @@ def _service_point(scope: Scope) -> pl.Expr:
 
 _unreadable_link = Flaw(
     Rule.IMPOSSIBLE_DATE,
-    pl.col("servicePoints")
-    .list.eval(unlike_instant(element("startDateTime")) | unlike_instant(element("stopDateTime")))
-    .list.any(),
+    pl.col(_LINKS).list.eval(element("unreadable")).list.any(),
     "a service point link, which may be the one that counts, starts or stops at no ISO 8601 time with offset",
 )
 
@@ -87,10 +100,7 @@ SERVICE_AGREEMENT = Entity(
         "external_sp_id": ColumnSource(
             _service_point,
             Kind.REFERENCE,
-            tuple(
-                f"servicePoints.servicePointsList.{member}"
-                for member in ("servicePointId", "startDateTime", "stopDateTime")
-            ),
+            _LINK,
             references="metered_service_point",
             flaw=_unreadable_link,
         ),
@@ -100,4 +110,5 @@ SERVICE_AGREEMENT = Entity(
         Criterion("agreement status", pl.col("status"), lambda allowed: allowed.sa_statuses),
         Criterion("division", pl.col("division"), lambda allowed: allowed.divisions),
     ),
+    parts={_LINKS: _links},
 )

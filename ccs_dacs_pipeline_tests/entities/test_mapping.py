@@ -301,6 +301,7 @@ def test_a_fourth_entity_is_a_description_and_its_table() -> None:
         schema=pl.Schema({"meterId": pl.String(), "badge": pl.String()}),
         sources={**common_sources("meterId"), "badge": member_source("badge", Kind.TEXT)},
         criteria=(),
+        parts={},
     )
     columns = tuple(Column(name=source, source=source) for source in meter.sources)
     profile = DEFAULT.model_copy(update={"entities": {"asset": EntityLayout(entity="asset", columns=columns)}})
