@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
+from ccs_dacs_pipeline.parallel import CORES, ahead
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -141,6 +143,12 @@ def _header(layout: EntityLayout, dialect: Dialect) -> bytes:
 
 def _blocks(frames: Iterable[pl.DataFrame], layout: EntityLayout, dialect: Dialect, *, file: str) -> Iterator[bytes]:
     """Yields each frame as encoded records, once its columns, order and values are found right."""
+    checked = _checked(frames, layout, file=file)
+    return ahead(lambda item: _encoded(item[0], dialect, file=file, records=item[1]), checked, window=CORES)
+
+
+def _checked(frames: Iterable[pl.DataFrame], layout: EntityLayout, *, file: str) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Yields each frame that holds records, and how many records come before it."""
     schema = pl.Schema(dict.fromkeys(layout.names, pl.String()))
     previous_id, records = "", 0
     for frame in frames:
@@ -153,7 +161,7 @@ def _blocks(frames: Iterable[pl.DataFrame], layout: EntityLayout, dialect: Diale
             continue
         ids = frame[layout.id_column].fill_null("")
         _check_ascending(ids, previous_id, file)
-        yield _encoded(frame, dialect, file=file, records=records)
+        yield frame, records
         previous_id = ids[-1]
         records += frame.height
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
 
+from ccs_dacs_pipeline.parallel import CORES, ahead
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1024 * 1024
 _EXAMPLES = 5
+_FALLING = "not greater than the id of the record before"
 
 
 class Rule(enum.StrEnum):
@@ -80,21 +83,35 @@ def verify_file(
         dialect: separator, header, line end and encoding.
         previous_id: last External Id of the part before, None for the first part.
     """
-    check = _Check(layout, dialect, previous_id)
     digest = hashlib.sha256()
     size = 0
-    for block in _whole_lines(stream):
-        digest.update(block)
-        size += len(block)
-        check.lines(block)
-    check.end()
+
+    def numbered() -> Iterator[tuple[bytes, int]]:
+        nonlocal size
+        line = 1
+        for block in _whole_lines(stream):
+            digest.update(block)
+            size += len(block)
+            yield block, line
+            line += block.count(b"\n")
+
+    total = _Findings()
+    rows, last_id = 0, previous_id
+    for part in ahead(lambda item: _Block(layout, dialect, *item), numbered(), window=CORES):
+        if part.first_id is not None and part.first_id[1] <= (last_id or ""):
+            total.add(Rule.EXTERNAL_IDS_ASCENDING, [part.first_id[0]], layout.id_column, _FALLING)
+        total.extend(part.found)
+        rows += part.rows
+        last_id = part.last_id if part.last_id is not None else last_id
+    if dialect.header and not size:
+        total.add(Rule.HEADER, [1], None, "the header row is missing")
     return Verified(
-        rows=check.rows,
+        rows=rows,
         bytes=size,
         sha256=digest.hexdigest(),
-        counts={rule: check.counts[rule] for rule in Rule},
-        examples=tuple(example for rule in Rule for example in check.examples[rule]),
-        last_id=check.last_id,
+        counts={rule: total.counts[rule] for rule in Rule},
+        examples=tuple(example for rule in Rule for example in total.examples[rule]),
+        last_id=last_id,
     )
 
 
@@ -111,43 +128,64 @@ def _whole_lines(stream: BinaryIO) -> Iterator[bytes]:
         yield rest
 
 
-class _Check:
-    """The rules, applied to one block of lines after the other."""
+class _Findings:
+    """How often each rule is broken, and the first findings of each."""
 
-    def __init__(self, layout: EntityLayout, dialect: Dialect, previous_id: str | None) -> None:
+    def __init__(self) -> None:
+        self.counts: Counter[Rule] = Counter()
+        self.examples: dict[Rule, list[Finding]] = {rule: [] for rule in Rule}
+
+    def add(self, rule: Rule, lines: pl.Series | list[int], column: str | None, detail: str) -> None:
+        """Takes findings that differ in their lines only."""
+        self.counts[rule] += len(lines)
+        wanted = _EXAMPLES - len(self.examples[rule])
+        self.examples[rule] += [Finding(rule, line, column, detail) for line in lines[: max(0, wanted)]]
+
+    def extend(self, later: _Findings) -> None:
+        """Takes the findings of lines that follow."""
+        self.counts.update(later.counts)
+        for rule, examples in self.examples.items():
+            examples.extend(later.examples[rule][: _EXAMPLES - len(examples)])
+
+
+class _Block:
+    """The rules, applied to a block of lines, which ends with a line feed unless the file ends without one.
+
+    Attributes:
+        found: broken rules.
+        rows: records in the block.
+        first_id: line and External Id of the first record whose columns are known, to be held against the block before.
+        last_id: External Id of the last such record.
+    """
+
+    def __init__(self, layout: EntityLayout, dialect: Dialect, block: bytes, first_line: int) -> None:
         self._names = layout.names
         self._required = [(index, column.name) for index, column in enumerate(layout.columns) if column.required]
         self._id = layout.names.index(layout.id_column)
         self._dialect = dialect
         self._utf8 = codecs.lookup(dialect.encoding).name == "utf-8"
-        self._next_line = 1
-        self.last_id = previous_id
-        self.rows = 0
-        self.counts: Counter[Rule] = Counter()
-        self.examples: dict[Rule, list[Finding]] = {rule: [] for rule in Rule}
-
-    def lines(self, block: bytes) -> None:
-        """Checks the lines of `block`, which ends with a line feed unless the file ends without one."""
-        first = self._next_line
-        if first == 1 and self._utf8 and block.startswith(codecs.BOM_UTF8):
-            self._found(Rule.ENCODING, pl.Series([1]), None, "the file begins with a byte order mark")
-            block = block.removeprefix(codecs.BOM_UTF8)
-        lines = self._decoded(block.removesuffix(b"\n")).str.split("\n").explode()
-        self._next_line += lines.len()
-        frame = pl.DataFrame({"line": pl.int_range(first, self._next_line, eager=True), "text": lines})
-        if not block.endswith(b"\n"):
-            self._found(Rule.LINE_END, frame["line"].tail(1), None, "the file ends without a line end")
-        if b"\r" in block or "\r" in self._dialect.line_end:
-            frame = self._without_carriage_returns(frame)
-        if first == 1:
-            frame = self._without_header(frame)
-        self.rows += frame.height
+        self._first_line = first_line
+        self.found = _Findings()
+        self.first_id: tuple[int, str] | None = None
+        self.last_id: str | None = None
+        frame = self._lines(block)
+        self.rows = frame.height
         self._check_records(frame)
 
-    def end(self) -> None:
-        """Checks what only the end of the file shows."""
-        if self._dialect.header and self._next_line == 1:
-            self._found(Rule.HEADER, pl.Series([1]), None, "the header row is missing")
+    def _lines(self, block: bytes) -> pl.DataFrame:
+        """Returns the records of the block with their line numbers."""
+        first = self._first_line
+        if first == 1 and self._utf8 and block.startswith(codecs.BOM_UTF8):
+            self.found.add(Rule.ENCODING, [1], None, "the file begins with a byte order mark")
+            block = block.removeprefix(codecs.BOM_UTF8)
+        lines = self._decoded(block.removesuffix(b"\n")).str.split("\n").explode()
+        numbers = pl.int_range(first, first + lines.len(), eager=True)
+        frame = pl.DataFrame({"line": numbers, "text": lines})
+        if not block.endswith(b"\n"):
+            self.found.add(Rule.LINE_END, frame["line"].tail(1), None, "the file ends without a line end")
+        if b"\r" in block or "\r" in self._dialect.line_end:
+            frame = self._without_carriage_returns(frame)
+        return self._without_header(frame) if first == 1 else frame
 
     def _decoded(self, block: bytes) -> pl.Series:
         """Returns the block's text as the only value; bytes that are none become U+FFFD, once they are reported."""
@@ -157,9 +195,9 @@ class _Check:
                 pl.Series([block]).cast(pl.String) if self._utf8 else pl.Series([block.decode(self._dialect.encoding)])
             )
         except (pl.exceptions.PolarsError, UnicodeDecodeError):
-            lines = enumerate(block.split(b"\n"), start=self._next_line)
+            lines = enumerate(block.split(b"\n"), start=self._first_line)
             bad = [number for number, line in lines if not self._decodes(line)]
-            self._found(Rule.ENCODING, pl.Series(bad), None, f"bytes that are not {self._dialect.encoding}")
+            self.found.add(Rule.ENCODING, bad, None, f"bytes that are not {self._dialect.encoding}")
             return pl.Series([block.decode(self._dialect.encoding, errors="replace")])
 
     def _decodes(self, line: bytes) -> bool:
@@ -173,23 +211,23 @@ class _Check:
         """Reports stray and missing carriage returns; returns the lines without those that end them."""
         if self._dialect.line_end == "\r\n":
             whole = frame["text"].str.ends_with("\r")
-            self._found(Rule.LINE_END, frame["line"].filter(~whole), None, "the line does not end with CR LF")
+            self.found.add(Rule.LINE_END, frame["line"].filter(~whole), None, "the line does not end with CR LF")
             frame = frame.with_columns(pl.col("text").str.strip_suffix("\r"))
         stray = frame["text"].str.contains("\r", literal=True)
-        self._found(Rule.LINE_END, frame["line"].filter(stray), None, "a carriage return within the line")
+        self.found.add(Rule.LINE_END, frame["line"].filter(stray), None, "a carriage return within the line")
         return frame
 
     def _without_header(self, frame: pl.DataFrame) -> pl.DataFrame:
         if not self._dialect.header:
             return frame
         if frame["text"][0] != self._dialect.separator.join(self._names):
-            self._found(Rule.HEADER, frame["line"].head(1), None, "not the layout's column names in its order")
+            self.found.add(Rule.HEADER, frame["line"].head(1), None, "not the layout's column names in its order")
         return frame.slice(1)
 
     def _check_records(self, frame: pl.DataFrame) -> None:
         columns = len(self._names)
         held = frame["text"].str.count_matches(self._dialect.separator, literal=True) + 1
-        self._found(Rule.COLUMN_COUNT, frame["line"].filter(held != columns), None, f"not {columns} columns")
+        self.found.add(Rule.COLUMN_COUNT, frame["line"].filter(held != columns), None, f"not {columns} columns")
         # What stands where in the other lines is not known, so that no rule about a column is applied to them.
         known = frame.filter(held == columns)
         if known.is_empty():
@@ -197,18 +235,8 @@ class _Check:
         fields = known["text"].str.split_exact(self._dialect.separator, columns - 1).struct.unnest()
         for index, name in self._required:
             missing = fields.to_series(index) == ""
-            self._found(Rule.REQUIRED_VALUES, known["line"].filter(missing), name, "empty, but required")
+            self.found.add(Rule.REQUIRED_VALUES, known["line"].filter(missing), name, "empty, but required")
         ids = fields.to_series(self._id)
-        falling = ids <= ids.shift(1, fill_value=self.last_id or "")
-        self._found(
-            Rule.EXTERNAL_IDS_ASCENDING,
-            known["line"].filter(falling),
-            self._names[self._id],
-            "not greater than the id of the record before",
-        )
-        self.last_id = ids[-1]
-
-    def _found(self, rule: Rule, lines: pl.Series, column: str | None, detail: str) -> None:
-        self.counts[rule] += lines.len()
-        wanted = _EXAMPLES - len(self.examples[rule])
-        self.examples[rule] += [Finding(rule, line, column, detail) for line in lines.head(wanted)]
+        falling = (ids <= ids.shift(1)).fill_null(value=False)
+        self.found.add(Rule.EXTERNAL_IDS_ASCENDING, known["line"].filter(falling), self._names[self._id], _FALLING)
+        self.first_id, self.last_id = (known["line"][0], ids[0]), ids[-1]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from ccs_dacs_pipeline.ccs import Answer, CcsClient, Rejected, SyncStatus, Transient, TransitionUnknown
 from ccs_dacs_pipeline.ledger import requests
 from ccs_dacs_pipeline.ledger.life import Stage, get
+from ccs_dacs_pipeline.parallel import ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ccs_dacs_pipeline.ledger.leases import Lease
     from ccs_dacs_pipeline.ledger.requests import Claim
@@ -108,7 +108,8 @@ def read_states(ccs: CcsClient, ids: Sequence[str]) -> dict[str, str]:
 
 def transition_all(site: Site, lease: Lease, answers: Sequence[tuple[str, Answer]]) -> None:
     """Sends transitions, several at once. Unknown outcomes and refusals are left to the reading that follows."""
-    in_parallel(site, lambda pair: _transition(site.ccs, lease, *pair), answers)
+    for _ in ahead(lambda pair: _transition(site.ccs, lease, *pair), answers, window=site.settings.ccs_concurrency):
+        pass
 
 
 def _transition(ccs: CcsClient, lease: Lease, request_id: str, answer: Answer) -> None:
@@ -117,10 +118,3 @@ def _transition(ccs: CcsClient, lease: Lease, request_id: str, answer: Answer) -
         ccs.transition(request_id, answer)
     except (TransitionUnknown, Rejected):
         return
-
-
-def in_parallel(site: Site, work: Callable[[_Item], None], items: Sequence[_Item]) -> None:
-    """Does `work` for each item on a bounded pool of threads; the first error is raised when all have ended."""
-    with ThreadPoolExecutor(max_workers=site.settings.ccs_concurrency) as pool:
-        for future in [pool.submit(work, item) for item in items]:
-            future.result()

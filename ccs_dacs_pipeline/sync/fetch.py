@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -14,6 +11,7 @@ from ccs_dacs_pipeline.ccs import IncompleteRange, plan_ranges
 from ccs_dacs_pipeline.ledger import contents, requests
 from ccs_dacs_pipeline.ledger.contents import Frame
 from ccs_dacs_pipeline.ledger.life import BatchStateError, Stage, get, refuse_aside, stop
+from ccs_dacs_pipeline.parallel import ahead
 from ccs_dacs_pipeline.partitions import Mode
 from ccs_dacs_pipeline.sync.stored import recorded_frame
 
@@ -81,20 +79,15 @@ def ranges(site: Site, entity: Entity, low_id: str, high_id: str) -> Iterator[tu
 
 def _by_range(site: Site, batch: Batch, entity: Entity) -> Iterator[pl.DataFrame]:
     """Yields the entities of a shard in id order, a frame a range, some ranges read ahead at once."""
+
+    def read(bounds: tuple[str, str]) -> pl.DataFrame | None:
+        pages = site.ccs.read_range(entity, *bounds)
+        return pl.concat(pages, rechunk=True) if pages else None
+
     waiting = ranges(site, entity, str(batch.low_id), str(batch.high_id))
-    with ThreadPoolExecutor(max_workers=site.settings.ccs_concurrency) as pool:
-        under_way: deque[Future[list[pl.DataFrame]]] = deque()
-        try:
-            while True:
-                for low, high in islice(waiting, site.settings.ccs_concurrency - len(under_way)):
-                    under_way.append(pool.submit(site.ccs.read_range, entity, low, high))
-                if not under_way:
-                    return
-                pages = under_way.popleft().result()
-                if pages:  # mapping a frame of 40,000 rows costs a third of what it does page by page
-                    yield pl.concat(pages, rechunk=True)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    # A frame a range, since mapping one of thousands of rows costs a third of what it does page by page.
+    frames = ahead(read, waiting, window=site.settings.ccs_concurrency)
+    return (frame for frame in frames if frame is not None)
 
 
 def _by_ids(site: Site, batch: Batch, entity: Entity) -> Iterator[pl.DataFrame]:

@@ -16,6 +16,7 @@ from ccs_dacs_pipeline.ledger import contents, requests
 from ccs_dacs_pipeline.ledger.contents import Finding, Frame, Tally
 from ccs_dacs_pipeline.ledger.life import BatchStateError, get, refuse_aside, stop
 from ccs_dacs_pipeline.ledger.requests import Outcome
+from ccs_dacs_pipeline.parallel import CORES, ahead
 from ccs_dacs_pipeline.partitions import Mode
 from ccs_dacs_pipeline.sync.stored import recorded_frame
 
@@ -110,8 +111,13 @@ class _Mapping:
             eligibility=self.site.eligibility,
             references=None if self.initial else pl.DataFrame(self.chosen, schema=REFERENCES_SCHEMA, orient="row"),
         )
-        for raw in self.site.frames.read(str(self.batch.key), self.entity.source):
-            mapped = map_records(self.entity, raw, self.site.profile, context)
+        profile = self.site.profile
+
+        def map_chunk(raw: pl.DataFrame) -> tuple[pl.DataFrame, Mapped]:
+            return raw, map_records(self.entity, raw, profile, context)
+
+        chunks = self.site.frames.read(str(self.batch.key), self.entity.source)
+        for raw, mapped in ahead(map_chunk, chunks, window=CORES):
             self._collect(raw, mapped)
             self.judge(eligible=self.fetched)
             yield mapped.rows

@@ -2,11 +2,13 @@
 
 import hashlib
 import io
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ccs_dacs_pipeline.dacs import verify as module
 from ccs_dacs_pipeline.dacs.verify import Finding, Rule, Verified, verify_file
 from ccs_dacs_pipeline.entities.profile import Dialect
 from ccs_dacs_pipeline_tests.dacs.records import DIALECT, LAYOUT, Record, lines
@@ -130,6 +132,25 @@ def test_lines_across_the_blocks_of_a_stream_are_whole(shift: int, line_end: str
     found = verify(b"".join(lines(rows, Dialect(line_end=line_end))), dialect=Dialect(line_end=line_end))
     assert found.sound
     assert (found.rows, found.last_id) == (60, "0059")
+
+
+_BROKEN_LINES = st.sampled_from(
+    [b"\t%d\tAnn\t\n", b"\t%d\t\t\n", b"\t\tAnn\t\n", b"\t%d\tA\xffn\t\n", b"\t%d\tA\rn\t\n", b"\n", b"%d\n"]
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), _BROKEN_LINES)), st.booleans(), st.booleans())
+def test_findings_are_the_same_however_the_stream_is_cut(records, header, cut_off):
+    data = b"".join(line.replace(b"%d", str(number).encode()) for number, line in records)
+    data = data[:-1] if cut_off else data
+    whole = verify(data, dialect=Dialect(header=header), previous_id="4")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BLOCK_BYTES", 1)
+        cut = verify(data, dialect=Dialect(header=header), previous_id="4")
+    # Which five findings are shown depends on the cut: a block is searched column by column.
+    assert replace(cut, examples=()) == replace(whole, examples=())
+    assert len(cut.examples) == len(whole.examples)
 
 
 def test_a_line_longer_than_many_blocks():
