@@ -1,5 +1,6 @@
 """Where CCS is, how it is entered, and what a call may take (ccs-rest.md: Conventions, Limits, Trust)."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -114,9 +115,17 @@ def origin(url: str) -> str:
 
 def _checked_url(url: str, name: str) -> SplitResult:
     """The parts of a URL without user, query and fragment; the message never repeats them (they may be secret)."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{name} must be an http or https URL with a host, as https://ccs.example.com/context")
+    fault = (
+        f"{name} must be an http or https URL with a host, at most a port up to 65535, and no blanks, as "
+        "https://ccs.example.com/context"
+    )
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # judged when it is read
+    except ValueError:
+        raise ValueError(fault) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s\x00-\x1f\x7f]", url):
+        raise ValueError(fault)
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError(f"{name} must hold no user name, query or fragment: credentials have settings of their own")
     return parts
