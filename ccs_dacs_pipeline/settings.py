@@ -18,6 +18,8 @@ from dotenv import dotenv_values
 from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from ccs_dacs_pipeline.entities import ENTITIES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -79,11 +81,13 @@ class Settings(BaseSettings):
     ccs_scope: str | None = Field(None, description="scope of OAuth")
     ccs_credentials_in_form: bool = Field(False, description="OAuth credentials in the form, not in a Basic header")
     ccs_ca_file: Path | None = Field(None, description="additional certificate authority (PEM)")
-    ccs_language: str = Field("en", description="`Accept-Language` of every call")
+    ccs_language: str = Field("en", pattern="^[A-Za-z0-9*,;=. -]+$", description="`Accept-Language` of every call")
     ccs_page_size: int = Field(2000, ge=1, le=10_000, description="entities per page")
     ccs_concurrency: int = Field(4, ge=1, le=64, description="pages under way at once")
     ccs_call_seconds: float = Field(60, gt=0, le=600, description="total time of one call, seconds")
-    ccs_search_root: str = Field("/rest/apis/cm/dacs", description="path before `/persons/search` and the like")
+    ccs_search_root: str = Field(
+        "/rest/apis/cm/dacs", pattern=r"^(/[^/?#\s]+)*$", description="path before `/persons/search` and the like"
+    )
 
     data_dir: Path = Field(Path("data"), description="where the embedded defaults live (ledger, frames, folders)")
     extract_url: str = Field("", description="extract folder (default: `DATA_DIR/extract`)")
@@ -157,6 +161,14 @@ class Settings(BaseSettings):
             raise ValueError("is no IANA time zone; write one such as America/Los_Angeles")
         return value
 
+    @field_validator("first_batch_numbers")
+    @classmethod
+    def _known_codes(cls, value: dict[str, int]) -> dict[str, int]:
+        codes = sorted(code for entity in ENTITIES for code in (entity.initial_code, entity.incremental_code))
+        if not value.keys() <= set(codes):
+            raise ValueError(f"takes the batch codes {', '.join(codes)} alone, as C1-DCTIL=100")
+        return value
+
     @field_validator("foreign_file_patterns", "sent_prefix")
     @classmethod
     def _not_built(cls, value: frozenset[str] | str) -> frozenset[str] | str:
@@ -212,8 +224,8 @@ def load_settings(**values: object) -> Settings:
     env_file = _env_file()
     written = _read(env_file) if env_file else {}
     secrets_dir = _secrets_dir(written)
-    secret_files = [path.name for path in secrets_dir.iterdir()] if secrets_dir else []
-    _refuse_unknown([*os.environ, *written, *secret_files, *map(variable, values)])
+    secrets = _secrets(secrets_dir) if secrets_dir else []
+    _refuse_unknown([*os.environ, *written, *secrets, *map(variable, values)])
     try:
         return Settings(_secrets_dir=secrets_dir, _env_file=env_file, **values)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -244,6 +256,20 @@ def _secrets_dir(written: Mapping[str, str | None]) -> Path | None:
     if configured and not Path(configured).is_dir():
         raise SettingsError(f"{name} names no directory: create it, or leave the variable out.")
     return Path(configured) if configured else None
+
+
+def _secrets(folder: Path) -> list[str]:
+    """The names of the secret files; one that cannot be read would be passed over, or end in the library's error."""
+    names = sorted(path.name for path in folder.iterdir() if path.name.upper().startswith(PREFIX))
+    for name in names:
+        try:
+            (folder / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"{name} in the directory of {variable('secrets_dir')} cannot be read ({type(error).__name__}): make "
+                "it a file of UTF-8 text that this user may read."
+            ) from None
+    return names
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:

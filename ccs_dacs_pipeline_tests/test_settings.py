@@ -68,10 +68,11 @@ WRONG = {
     "CCS_CONCURRENCY": ["0", "65", "x"],
     "CCS_CREDENTIALS_IN_FORM": ["perhaps"],
     "CCS_CALL_SECONDS": ["0", "601", "nan", "inf", "soon"],
+    "CCS_SEARCH_ROOT": ["cm/dacs", "/cm/dacs/", "/cm?a=b", "/cm dacs"],
     "LEASE_SECONDS": ["0", "3601"],
     "DATETIME_FORMAT": ["iso", ""],
     "BASE_TIME_ZONE": ["PST8", "america/los_angeles", "../etc/passwd", ""],
-    "FIRST_BATCH_NUMBERS": ["C1-DCTIL", "C1-DCTIL=0", "C1-DCTIL=x", "C1-DCTIL=1;C1-DSPIL=2"],
+    "FIRST_BATCH_NUMBERS": ["C1-DCTIL", "C1-DCTIL=0", "C1-DCTIL=x", "C1-DCTIL=1;C1-DSPIL=2", "C1-DCTLI=100"],
     "MAX_FILE_BYTES": ["1023", "1 GiB", "2 GiB", "64 parsecs", "much", "-1", ""],
     "MANIFEST": ["true", "ON"],
     "ACKNOWLEDGEMENTS": ["maybe"],
@@ -235,6 +236,11 @@ class TestRefusals:
         assert str(refused.value).startswith(f"{PREFIX}{name}: ")
         assert len(str(refused.value)) > len(f"{PREFIX}{name}: ") + 10
 
+    @pytest.mark.parametrize("value", ["fran\u00e7ais", "de\nX: y", ""])
+    def test_a_language_that_no_header_carries_is_refused(self, value: str):
+        with pytest.raises(SettingsError, match=r"^CCS_DACS_CCS_LANGUAGE: "):
+            load_settings(ccs_language=value)
+
     @pytest.mark.parametrize("form", ["{}", "1 {}", "P{}", "x={}"])
     def test_all_wrong_values_are_named_at_once_and_no_part_of_one_shows(self, put: Setter, form: str):
         canaries = Canaries()
@@ -286,6 +292,17 @@ class TestRefusals:
     def test_a_source_that_is_named_must_be_there(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str):
         monkeypatch.setenv(PREFIX + name, str(tmp_path / "absent"))
         with pytest.raises(SettingsError, match=f"^{PREFIX}{name} names no "):
+            load_settings()
+
+    @pytest.mark.parametrize("kind", ["no text", "folder"])
+    def test_a_secret_that_cannot_be_read_is_named(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str):
+        path = tmp_path / variable("ack_token")
+        if kind == "folder":
+            path.mkdir()
+        else:
+            path.write_bytes(b"\xff")
+        monkeypatch.setenv(variable("secrets_dir"), str(tmp_path))
+        with pytest.raises(SettingsError, match=r"^CCS_DACS_ACK_TOKEN in .* CCS_DACS_SECRETS_DIR cannot be read"):
             load_settings()
 
     def test_an_env_file_that_is_no_text_is_named(self):
