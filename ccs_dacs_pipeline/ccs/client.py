@@ -473,7 +473,7 @@ def _retry_after(headers: httpx.Headers) -> float | None:
 def _http_date(text: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # the last: an offset beyond all numbers
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
