@@ -56,7 +56,8 @@ class BearerCaller:
 
     def presented_by(self, scheme: str, value: str) -> bool:
         """Says whether an Authorization header has it, in constant time."""
-        return scheme == "bearer" and hmac.compare_digest(value.encode(), self.token.encode())
+        # Header values come decoded as Latin-1, which carries every byte.
+        return scheme == "bearer" and hmac.compare_digest(value.encode("latin-1"), self.token.encode())
 
 
 Caller: TypeAlias = BasicCaller | BearerCaller

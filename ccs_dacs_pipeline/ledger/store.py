@@ -88,13 +88,16 @@ class Ledger:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turns a database that cannot be reached, is full or locked into an error that says what to do."""
+    """Turns a database that cannot be reached, is full, damaged, locked or busy into an error that says what to do."""
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.InternalError) as error:  # the latter: a standby that takes no writes
+    except (sa.exc.IntegrityError, sa.exc.DataError):  # what was to be stored is wrong, not the database
+        raise
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:  # the latter: no connection of the pool was free in time
         # The driver's own text only: SQLAlchemy's would print statement and parameters.
+        reason = error.orig if isinstance(error, sa.exc.DBAPIError) else "too much is done in it at once"
         raise LedgerError(
-            f"The ledger's database did not do its work: {error.orig}. Nothing of this step is recorded. "
+            f"The ledger's database did not do its work: {reason}. Nothing of this step is recorded. "
             "Check that CCS_DACS_LEDGER_URL is right, that the database runs and has space, then run the same again."
         ) from None
 

@@ -181,6 +181,15 @@ def test_a_bearer_token_is_taken_where_it_is_asked_for(tmp_path: Path):
             assert served.post([]).status_code == 401  # Basic
 
 
+def test_a_bearer_token_may_hold_any_character(tmp_path: Path):
+    with Ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        ledger.migrate()
+        with serve(ledger, BearerCaller("tökén€")) as served:
+            for token, status_code in (("tökén€", 200), ("tökén", 401)):
+                headers = {"Authorization": f"Bearer {token}".encode()}
+                assert served.post([], auth=None, headers=headers).status_code == status_code
+
+
 # 400 and 413
 
 
@@ -404,6 +413,29 @@ def test_a_sqlite_file_that_cannot_be_written_gives_503(tmp_path: Path):
     with Ledger(url) as ledger, serve(ledger) as served:
         assert served.stored == []
         assert served.post([item()]).status_code == 200
+
+
+def test_a_damaged_sqlite_file_gives_503(tmp_path: Path):
+    (tmp_path / "ledger.db").write_bytes(b"no database" * 1000)
+    with Ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger, serve(ledger) as served:
+        unable(served)
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+@pytest.mark.postgres
+def test_a_database_without_the_ledgers_tables_gives_503(database_url: str):
+    with Ledger(database_url) as ledger, serve(ledger) as served:
+        assert served.post([item()]).status_code == 503
+
+
+def test_more_posts_than_the_database_takes_at_once_give_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with Ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger, ExitStack() as stack:
+        ledger.migrate()
+        monkeypatch.setattr(ledger._engine.pool, "_timeout", 0.1)  # seconds; 30 by default
+        served = stack.enter_context(serve(ledger))
+        for _ in range(15):  # the connections of a pool
+            stack.enter_context(ledger.read())
+        unable(served)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
