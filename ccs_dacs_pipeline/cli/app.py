@@ -38,6 +38,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait while another pass holds the lane.")]
 Key = Annotated[str, typer.Argument(help="delta-18, resync-3, or initial-7 for a whole snapshot.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
 
 
 def main() -> None:
@@ -139,7 +140,7 @@ def batch_replay(key: Key, wait: Wait = WAIT_SECONDS, as_json: Json = False) -> 
 
 
 @acks_app.command("serve")
-def acks_serve(host: Host = "127.0.0.1", port: Annotated[int, typer.Option(help="Port to listen on.")] = 8089) -> None:
+def acks_serve(host: Host = "127.0.0.1", port: Port = 8089) -> None:
     """The acknowledgement inbox: POST /acknowledgements, GET /health."""
     work.serve_inbox(load_settings(), host, port)
 
@@ -191,7 +192,7 @@ def sandbox(
     persons: Annotated[int, typer.Option(min=1, help="Persons of the simulated utility.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the simulated utility.")] = 1,
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 0,
+    port: Port = 0,
     upload: Annotated[Path | None, typer.Option(help="Upload folder that the simulated DACS watches.")] = None,
     inbox: Annotated[str | None, typer.Option(help="Where the simulated DACS posts acknowledgements.")] = None,
 ) -> None:
@@ -205,7 +206,7 @@ def sandbox(
 def dev(
     persons: Annotated[int, typer.Option(min=1, help="Persons of the simulated utility.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the simulated utility.")] = 1,
-    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Dagster UI.")] = 3000,
     host: Host = "127.0.0.1",
 ) -> None:
     """Sandbox, inbox, Dagster UI and daemon with the sensors on, until stopped."""

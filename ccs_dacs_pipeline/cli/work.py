@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import time
 import uuid
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,11 +47,21 @@ _ID_LENGTH = 10
 
 
 def dagster_home(settings: Settings) -> Path:
-    """Returns DAGSTER_HOME, made from the project's dagster.yaml where it does not exist, and exports it."""
-    home = Path(os.environ.get("DAGSTER_HOME") or settings.data_path / "dagster").absolute()
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        shutil.copy(_project_file("dagster.yaml"), home / "dagster.yaml")
+    """Returns DAGSTER_HOME, made from the project's dagster.yaml where it does not exist, and exports it.
+
+    Raises:
+        UsageProblem: it cannot be made or written.
+    """
+    home = Path(os.environ.get("DAGSTER_HOME") or settings.data_path / "dagster").expanduser().absolute()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "dagster.yaml").exists():
+            shutil.copy(_project_file("dagster.yaml"), home / "dagster.yaml")
+    except OSError as error:
+        raise UsageProblem(
+            f"Dagster's home {home} cannot be made or written ({error.strerror}): set DAGSTER_HOME, or "
+            f"{variable('data_dir')}, to a folder that can."
+        ) from None
     os.environ["DAGSTER_HOME"] = str(home)
     return home
 
@@ -99,10 +110,21 @@ def opened() -> Iterator[Worker]:
 
 
 def _instance(home: Path) -> dg.DagsterInstance:
-    """Opens Dagster's instance; two commands that come upon a new home at once would both make its tables."""
-    with (home / ".opening").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return dg.DagsterInstance.get()
+    """Opens Dagster's instance; two commands that come upon a new home at once would both make its tables.
+
+    Raises:
+        UsageProblem: its dagster.yaml is wrong, or the home cannot be written.
+    """
+    try:
+        with (home / ".opening").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return dg.DagsterInstance.get()
+    except (dg.DagsterError, OSError) as error:
+        # Without the error's own text, which may repeat a password of dagster.yaml.
+        raise UsageProblem(
+            f"Dagster cannot be opened in DAGSTER_HOME {home} ({type(error).__name__}): check its dagster.yaml, and "
+            "that the folder can be written."
+        ) from None
 
 
 def _check_before_runs(site: Site) -> None:
@@ -455,9 +477,22 @@ def inbox_caller(settings: Settings) -> Caller:
 
 
 def serve_inbox(settings: Settings, host: str, port: int) -> None:
-    """Serves the inbox until stopped."""
+    """Serves the inbox until stopped.
+
+    Raises:
+        Problem: the address cannot be listened on.
+    """
     caller = inbox_caller(settings)
-    with opened_site(settings) as site:
+    with opened_site(settings) as site, _listener(host, port) as listener, suppress(KeyboardInterrupt):
         application = inbox(site.ledger, caller, max_bytes=int(settings.ack_max_bytes))
-        say(f"The acknowledgement inbox listens on http://{host}:{port}/acknowledgements")
-        uvicorn.run(application, host=host, port=port, log_level="warning")
+        shown = f"[{host}]" if ":" in host else host
+        say(f"The acknowledgement inbox listens on http://{shown}:{listener.getsockname()[1]}/acknowledgements")
+        uvicorn.Server(uvicorn.Config(application, log_level="warning")).run(sockets=[listener])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """Opened here, since uvicorn would end the process with a code of its own where that fails."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise Problem(f"The inbox cannot listen on {host}:{port} ({error.strerror}): choose another.") from None

@@ -334,6 +334,19 @@ class TestWrongSettings:
         assert (done.code, done.out) == (2, "")
         assert named in done.said
 
+    @pytest.mark.parametrize("home", ["file/home", "broken"])
+    def test_a_home_of_dagster_that_cannot_be_used(
+        self, refuse: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str
+    ):
+        (tmp_path / "file").touch()
+        (tmp_path / "broken").mkdir()
+        (tmp_path / "broken" / "dagster.yaml").write_text("storage: {unknown: 1}\n")
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / home))
+        done = refuse("sync", CCS_BASE_URL="http://127.0.0.1:1", CCS_AUTH="none")
+        assert (done.code, done.out) == (2, "")
+        assert f"{tmp_path / home} " in done.said
+        assert "DAGSTER_HOME" in done.said
+
     def test_a_process_ends_with_two_as_well(self, nowhere: Operator):
         done = nowhere.run("status", CCS_PAGE_SIZE="0")
         assert (done.code, done.out) == (2, "")
@@ -372,6 +385,12 @@ class TestWrongUsage:
         done = refuse("resync", *(one.format(ids=ids) for one in options))
         assert (done.code, done.out) == (2, "")
         assert reason in done.said
+
+    @pytest.mark.parametrize("words", ["acks serve", "sandbox", "dev"])
+    def test_a_port_that_is_none(self, refuse: Callable[..., Done], words: str):
+        done = refuse(*words.split(), "--port", "70000", ACK_AUTH="bearer", ACK_TOKEN="t")
+        assert (done.code, done.out) == (2, "")
+        assert "--port" in done.said
 
     def test_a_key_that_is_none(self, refuse: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
@@ -465,6 +484,13 @@ class TestServices:
                 return report.status(db, site.settings.ack_timeout)["acknowledgements"]["parked"]
 
         assert nowhere.with_site(parked) == 1
+
+    def test_an_inbox_whose_port_is_taken_fails_and_names_it(self, nowhere: Operator):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            done = nowhere.run("acks", "serve", "--port", str(port), ACK_AUTH="bearer", ACK_TOKEN="t")
+        assert (done.code, done.out) == (1, "")
+        assert f"cannot listen on 127.0.0.1:{port} (Address already in use" in done.said
 
     def test_the_sandbox_says_its_address_first_and_serves(self, nowhere: Operator):
         with nowhere.serving("sandbox", "--persons", "20") as sandbox:
