@@ -81,9 +81,10 @@ def run(settings: Settings, *, persons: int, seed: int, host: str, port: int) ->
             os.environ.update({variable(f"ccs_{name}"): value for name, value in reach.items()})
             say(f'Sandbox: {sandbox.base_url}; changes: POST {sandbox.base_url}/sandbox/ccs/changes {{"count": 10}}')
         command = [sys.executable, "-m", "ccs_dacs_pipeline.cli"]
+        workspace = str(work.project_file("workspace.yaml"))  # named, so that any folder will do to start in
         services = {
             "inbox": [*command, "acks", "serve", "--host", host, "--port", str(_INBOX_PORT)],
-            "Dagster": [_dg(), "dev", "--host", host, "--port", str(port)],
+            "Dagster": [_dg(), "dev", "-w", workspace, "--host", host, "--port", str(port)],
         }
         say(f"Dagster UI: http://{host}:{port}")
         _supervise({name: subprocess.Popen(words) for name, words in services.items()})  # noqa: S603 - our own words

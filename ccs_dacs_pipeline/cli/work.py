@@ -56,7 +56,7 @@ def dagster_home(settings: Settings) -> Path:
     try:
         home.mkdir(parents=True, exist_ok=True)
         if not (home / "dagster.yaml").exists():
-            shutil.copy(_project_file("dagster.yaml"), home / "dagster.yaml")
+            shutil.copy(project_file("dagster.yaml"), home / "dagster.yaml")
     except OSError as error:
         raise UsageProblem(
             f"Dagster's home {home} cannot be made or written ({error.strerror}): set DAGSTER_HOME, or "
@@ -66,12 +66,12 @@ def dagster_home(settings: Settings) -> Path:
     return home
 
 
-def _project_file(name: str) -> Path:
+def project_file(name: str) -> Path:
     """Returns a file of the project's top level: of the checkout, else the copy that the wheel carries."""
     package = Path(__file__).parents[1]
     found = next((path for path in (package.parent / name, package / name) if path.exists()), None)
     if found is None:
-        raise UsageProblem(f"This installation carries no {name}: put the project's into DAGSTER_HOME.")
+        raise UsageProblem(f"This installation carries no {name}: use the project's own folder.")
     return found
 
 

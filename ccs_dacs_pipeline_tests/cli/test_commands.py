@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import httpx
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from ccs_dacs_pipeline.cli import dev
 from ccs_dacs_pipeline.cli.app import app, main
 from ccs_dacs_pipeline.ledger import life, report
 from ccs_dacs_pipeline.sandbox import Sandbox, SandboxConfig
@@ -497,3 +499,16 @@ class TestServices:
             assert sandbox.stdout is not None
             url = sandbox.stdout.readline().strip()
             assert httpx.get(f"{url}/sandbox/ccs/summary").json()["entities"]["person"] == 20
+
+    def test_the_development_services_need_not_be_started_in_the_projects_folder(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ):
+        started: list[list[str]] = []
+        monkeypatch.setattr(subprocess, "Popen", started.append)
+        monkeypatch.setattr(dev, "_supervise", lambda _: None)
+        monkeypatch.chdir(tmp_path)
+        with patch.dict(os.environ):
+            settings = load_settings(data_dir=tmp_path, ccs_base_url="http://127.0.0.1:1")
+            dev.run(settings, persons=1, seed=1, host="127.0.0.1", port=1)
+        _, words = started
+        assert "location_name: ccs_dacs_pipeline" in Path(words[words.index("-w") + 1]).read_text()
