@@ -110,7 +110,8 @@ def _supervise(services: dict[str, subprocess.Popen[bytes]]) -> None:
     Raises:
         Problem: a service ended by itself; names it.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal too leaves nothing running
+        signal.signal(ending, signal.default_int_handler)
     try:
         while all(process.poll() is None for process in services.values()):
             time.sleep(_POLL_SECONDS)
