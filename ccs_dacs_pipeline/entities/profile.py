@@ -120,11 +120,15 @@ class Dialect(_Data):
 
 @cache
 def _not_encodable(encoding: str) -> str | None:
-    if codecs.lookup(encoding).name == "utf-8":
-        return None
     every_byte, ascii_bytes = bytes(range(0x100)), bytes(range(0x80))
-    characters = every_byte.decode(encoding, "replace")
-    if len(characters) != len(every_byte) or ascii_bytes.decode("ascii").encode(encoding) != ascii_bytes:
+    try:
+        if codecs.lookup(encoding).name == "utf-8":
+            return None
+        characters = every_byte.decode(encoding, "replace")
+        single_byte = len(characters) == len(every_byte) and ascii_bytes.decode("ascii").encode(encoding) == ascii_bytes
+    except ValueError:  # some encodings know no replacement, cp864 has no per cent sign
+        single_byte = False
+    if not single_byte:
         raise LookupError(f"{encoding} is not a single-byte encoding that extends ASCII")
     carried = "".join(rf"\x{{{ord(character):x}}}" for character in characters if character != "\ufffd")
     return f"[^{carried}]"
@@ -202,9 +206,10 @@ def load_profile(name_or_path: str, *, datetime_format: str | None = None) -> La
 def _locate(name_or_path: str) -> Traversable | Path:
     if name_or_path in SHIPPED:
         return resources.files(__package__).joinpath("layouts", f"{name_or_path}.toml")
-    if not name_or_path.endswith(".toml"):
-        raise LayoutError(name_or_path, None, f"choose {' or '.join(SHIPPED)}, or the path of a .toml file.")
-    return Path(name_or_path)
+    path = Path(name_or_path)
+    if path.suffix != ".toml" and not path.is_file():  # a misspelt name rather than a path
+        raise LayoutError(name_or_path, None, f"choose {' or '.join(SHIPPED)}, or the path of a TOML file.")
+    return path
 
 
 def _place(location: tuple[int | str, ...], data: dict[str, Any]) -> str:

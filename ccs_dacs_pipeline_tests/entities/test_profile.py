@@ -126,6 +126,10 @@ def test_a_sites_profile_says_everything_a_site_may_change(tmp_path: Path) -> No
         ('encoding = "utf-8"', 'encoding = "utf-8-sig"', "dialect.encoding", "choose utf-8"),
         ('encoding = "utf-8"', 'encoding = "klingon"', "dialect.encoding", "unknown encoding"),
         ('encoding = "utf-8"', 'encoding = "shift_jis"', "dialect.encoding", "single-byte"),
+        ('encoding = "utf-8"', 'encoding = "cp864"', "dialect.encoding", "single-byte"),
+        ('encoding = "utf-8"', 'encoding = "idna"', "dialect.encoding", "single-byte"),
+        ('encoding = "utf-8"', 'encoding = "undefined"', "dialect.encoding", "single-byte"),
+        ('encoding = "utf-8"', 'encoding = "utf-8\\u0000"', "dialect.encoding", "single-byte"),
         ('"ouaf"\n', '"iso"\n', "dialect.datetime_format", "Input should be 'ouaf' or 'xsd'"),
         ('unlisted = "quarantine"', 'unlisted = "drop"', "value_maps.person_type.unlisted", "'pass' or 'quarantine'"),
         ('P = "Person"', '"P " = "Person"', "value map person_type", "can never be met"),
@@ -160,6 +164,12 @@ def test_a_missing_entity_is_refused(tmp_path: Path) -> None:
     path.write_text(SHIPPED_TEXT[: SHIPPED_TEXT.index("[entities.metered_service]")], encoding="utf-8")
     with pytest.raises(LayoutError, match=r"entity metered_service: its table is missing"):
         load_profile(str(path))
+
+
+def test_a_sites_own_profile_may_have_any_file_name(tmp_path: Path) -> None:
+    path = tmp_path / "layout"
+    path.write_text(SHIPPED_TEXT, encoding="utf-8")
+    assert load_profile(str(path)) == load_profile("assumed-tail")
 
 
 @pytest.mark.parametrize(
