@@ -6,7 +6,7 @@ import dagster as dg
 
 from ccs_dacs_pipeline.assets import raw
 from ccs_dacs_pipeline.assets.work import OWNERS, PARTITIONS, working
-from ccs_dacs_pipeline.entities import Column, Entity, LayoutProfile
+from ccs_dacs_pipeline.entities import ENTITIES, Column, Entity, LayoutProfile
 from ccs_dacs_pipeline.ledger.contents import tally_of
 from ccs_dacs_pipeline.sync.mapping import map_entity
 
@@ -19,10 +19,12 @@ def key_of(entity: Entity) -> dg.AssetKey:
 def mapped_asset(entity: Entity, profile: LayoutProfile) -> dg.AssetsDefinition:
     """Returns the asset of one entity's mapped records."""
     columns = profile.entities[entity.name].columns
+    # References to quarantined parents are counted, so what is quarantined of them must be known first.
+    parents = {entity.sources[column.source].references for column in columns} - {None}
 
     @dg.asset(
         key=key_of(entity),
-        deps=[raw.key_of(entity)],
+        deps=[raw.key_of(entity), *(key_of(other) for other in ENTITIES if other.name in parents)],
         partitions_def=PARTITIONS,
         group_name="dacs",
         kinds={"polars", "parquet"},

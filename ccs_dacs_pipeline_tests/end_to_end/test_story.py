@@ -12,10 +12,14 @@ import pytest
 from ccs_dacs_pipeline.cli.console import Problem
 from ccs_dacs_pipeline.folders import LocalFolder
 from ccs_dacs_pipeline.ledger.acknowledgements import Acknowledgement, store
+from ccs_dacs_pipeline.ledger.contents import tally_of
 from ccs_dacs_pipeline.ledger.life import BatchStateError
+from ccs_dacs_pipeline.partitions import SyncBatch
 from ccs_dacs_pipeline.sandbox import BusinessError
+from ccs_dacs_pipeline.sandbox.oddities import items
 from ccs_dacs_pipeline.settings import load_settings
 from ccs_dacs_pipeline.sync import start
+from ccs_dacs_pipeline_tests.conftest import WAIT
 
 
 def uploaded(world) -> list[str]:
@@ -49,6 +53,21 @@ class TestInitial:
         assert [file["entity"] for file in manifest["files"]] == (
             ["contact"] * 3 + ["metered_service_point"] * 3 + ["metered_service"] * 3
         )
+
+    def test_counts_the_references_to_parents_that_it_quarantines(self, world):
+        """record-layouts.md, File dialect: a reference that is not known is sent as it is, and counted."""
+        agreement = next(iter(world.sandbox.ccs.records("service_agreement")))[0]
+        record = world.sandbox.ccs.get("service_agreement", agreement)
+        (link, *_) = items(record["servicePoints"])
+        record["servicePoints"] = [link | {"startDateTime": "2020-01-01T00:00:00Z", "stopDateTime": None}]
+        world.sandbox.ccs.edit("service_agreement", agreement, lambda one: one.update(record))
+        world.sandbox.ccs.edit(
+            "service_point", link["servicePointId"].strip(), lambda one: one.update(sourceStatus="X ")
+        )
+        world.worker.initial(shards=1, new=False, wait=WAIT)
+        with world.site.ledger.read() as db:
+            figures = tally_of(db, SyncBatch.parse("initial-1-01of01"), "metered_service")
+        assert figures.unknown_references["External SP Id"] >= 1
 
     def test_leaves_no_source_in_the_extract_folder(self, world):
         world.initial()
