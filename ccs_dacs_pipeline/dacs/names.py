@@ -60,13 +60,28 @@ class FileNameTemplate:
             thread: the shard from 1, at least 2 digits; None when there is one.
             part: the part from 1, at least 3 digits; None when there is one.
         """
-        numbers = {
-            "batchNumber": batch_number,
-            "rerunNumber": rerun,
-            "threadNumber": 1 if thread is None else thread,
-            "partNumber": 1 if part is None else part,
+        return self._composed(
+            batch_code, batch_number, rerun, thread, None if part is None else _text("partNumber", part)
+        )
+
+    def names_of_parts(
+        self, *, batch_code: str, batch_number: int, rerun: int, thread: int | None = None
+    ) -> re.Pattern[str]:
+        """Returns what the names of these numbers' only file and of all its parts match, and no other name does."""
+        only = self._composed(batch_code, batch_number, rerun, thread, None)
+        # No name holds a line end, so what stands at one is the part number.
+        around = self._composed(batch_code, batch_number, rerun, thread, "\n").split("\n")
+        any_part = f"[0-9]{{{_NUMBER_WIDTHS['partNumber']},}}".join(map(re.escape, around))
+        return re.compile(f"{re.escape(only)}|{any_part}")
+
+    def _composed(self, batch_code: str, batch_number: int, rerun: int, thread: int | None, part: str | None) -> str:
+        texts = {
+            _BATCH_CODE: batch_code,
+            "batchNumber": _text("batchNumber", batch_number),
+            "rerunNumber": _text("rerunNumber", rerun),
+            "threadNumber": _text("threadNumber", 1 if thread is None else thread),
+            "partNumber": _text("partNumber", 1) if part is None else part,
         }
-        texts = {_BATCH_CODE: batch_code} | {key: f"{number:0{_NUMBER_WIDTHS[key]}}" for key, number in numbers.items()}
         suffix = ""
         if thread is not None and "threadNumber" not in self.placeholders:
             suffix += f"_T{texts['threadNumber']}"
@@ -87,6 +102,10 @@ def manifest_name(batch: str, rerun: int) -> str:
         rerun: rerun number, from 0.
     """
     return f"MANIFEST_{batch}_{rerun:02}.json"
+
+
+def _text(placeholder: str, number: int) -> str:
+    return f"{number:0{_NUMBER_WIDTHS[placeholder]}}"
 
 
 def _extension(tail: str) -> tuple[str, str]:

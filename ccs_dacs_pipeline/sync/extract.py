@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 from dataclasses import dataclass
-from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from ccs_dacs_pipeline.dacs.extract_file import write_extract
 from ccs_dacs_pipeline.dacs.verify import Verified, verify_file
@@ -84,24 +82,40 @@ def record(site: Site, batch: Batch, entity: Entity, result: Extracted, lease: L
 
 def file_namer(site: Site, batch: Batch, entity: Entity) -> Callable[[int | None], str]:
     """Returns what names an entity's files: their numbers were fixed when the batch was created."""
+    numbers = _numbers(site, batch, entity)
+
+    def name(part: int | None) -> str:
+        return site.names.name(**numbers, part=part)
+
+    return name
+
+
+class _Numbers(TypedDict):
+    """What the names of an entity's files have in common."""
+
+    batch_code: str
+    batch_number: int
+    rerun: int
+    thread: int | None
+
+
+def _numbers(site: Site, batch: Batch, entity: Entity) -> _Numbers:
     initial = batch.key.mode is Mode.INITIAL
     code = entity.initial_code if initial else entity.incremental_code
     with site.ledger.read() as db:
         number = number_of(db, batch.key.owner, code)
     thread = batch.key.shard if batch.key.shards > 1 else None
-
-    def name(part: int | None) -> str:
-        return site.names.name(batch_code=code, batch_number=number, rerun=batch.rerun, thread=thread, part=part)
-
-    return name
+    return {"batch_code": code, "batch_number": number, "rerun": batch.rerun, "thread": thread}
 
 
 def remove_sources(site: Site, batch: Batch) -> None:
     """Removes the extract files of a batch that is given up, those too that were written and not yet recorded."""
     for entity in ENTITIES:
-        stem = PurePath(file_namer(site, batch, entity)(None)).stem
-        for name in site.extract.names(f"{glob.escape(stem)}[._]*"):
-            site.extract.remove(name)
+        numbers = _numbers(site, batch, entity)
+        ours = site.names.names_of_parts(**numbers)
+        for name in site.extract.names(f"{numbers['batch_code']}*"):
+            if ours.fullmatch(name):
+                site.extract.remove(name)
 
 
 def _write(site: Site, batch: Batch, entity: Entity) -> list[File]:

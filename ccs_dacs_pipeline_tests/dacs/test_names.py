@@ -86,6 +86,30 @@ def test_different_numbers_give_different_names_that_begin_with_the_code(one: tu
     assert (first == second) == (one == other)
 
 
+TEMPLATES = [
+    "{batchCode}_{batchNumber}_{rerunNumber}.csv",
+    "{batchCode}_{batchNumber}_{rerunNumber}",
+    "{batchCode}.{batchNumber}_{rerunNumber}",
+    "{batchCode}_{partNumber}_{batchNumber}_{rerunNumber}.csv",
+    "{batchCode}.T{threadNumber}-{partNumber}.{batchNumber}.{rerunNumber}",
+]
+
+
+@settings(deadline=None)
+@given(st.sampled_from(TEMPLATES), NUMBERS, NUMBERS, st.none() | st.integers(1, 2_000))
+def test_the_parts_of_a_file_are_told_from_all_other_files(
+    text: str, one: tuple, other: tuple, another_part: int | None
+):
+    template = FileNameTemplate.parse(text)
+    kinds = ("batch_code", "batch_number", "rerun", "thread")
+    mine, others = (dict(zip(kinds, numbers, strict=False)) for numbers in (one, other))
+    parts = template.names_of_parts(**mine)
+    assert parts.fullmatch(template.name(**mine, part=None))
+    assert parts.fullmatch(template.name(**mine, part=another_part))
+    same = template.name(**mine, part=another_part) == template.name(**others, part=another_part)
+    assert bool(parts.fullmatch(template.name(**others, part=another_part))) == same
+
+
 @pytest.mark.parametrize(
     ("batch", "rerun", "name"),
     [("initial-7", 0, "MANIFEST_initial-7_00.json"), ("delta-18", 1, "MANIFEST_delta-18_01.json")],

@@ -290,3 +290,25 @@ def test_changes_between_and_within_shards_arrive_once_all_is_quiet(world, seed)
     world.sandbox.dacs.wait_until_idle()
     world.sync()
     world.assert_quiet()
+
+
+@pytest.mark.parametrize(
+    "template", ["{batchCode}.{batchNumber}_{rerunNumber}", "{batchCode}_{partNumber}_{batchNumber}_{rerunNumber}"]
+)
+def test_an_abort_removes_the_batchs_own_extract_files_alone(make_world, template: str):
+    world = make_world(
+        settings={"file_name_template": template, "max_file_bytes": 1024}, sandbox={"file_name_template": template}
+    )
+    world.initial()
+    extract = world.site.extract
+    world.sandbox.ccs.change(20, seed=1)
+    for name in ORDER[:10]:
+        assert materialize(world, "delta-1", name).success
+    first = set(extract.names())
+    world.sandbox.ccs.change(20, seed=2)
+    for name in ORDER[:10]:
+        assert materialize(world, "delta-2", name).success
+    second = set(extract.names()) - first
+    assert len(first) > len(ENTITIES) < len(second)
+    start.give_up(world.site, "delta-1")
+    assert set(extract.names()) == second
