@@ -80,6 +80,10 @@ class Folder(Protocol):
         """Where the folder is, for messages and metadata, without credentials."""
         ...
 
+    def is_same(self, other: Folder) -> bool:
+        """Returns whether `other` holds the very same files, under whatever name it is known."""
+        ...
+
     def names(self, pattern: str = "*") -> list[str]:
         """Returns the names of the visible files that match the glob `pattern` (case counts), in ascending order."""
         ...

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from ccs_dacs_pipeline.folders.folder import Data
+    from ccs_dacs_pipeline.folders.folder import Data, Folder
 
 # Our own mark, so that a sweep never takes another program's hidden file.
 _TEMPORARY_PREFIX = ".ccs-dacs-"
@@ -84,6 +84,14 @@ class LocalFolder:
     def url(self) -> str:
         """The folder as a `file://` URL."""
         return self.path.as_uri()
+
+    def is_same(self, other: Folder) -> bool:
+        """Returns whether `other` is this folder, by whatever way its path leads there; neither need be there yet."""
+        if not isinstance(other, LocalFolder):
+            return False
+        with folder_errors(str(self.path)), suppress(FileNotFoundError):
+            return self.path.samefile(other.path)
+        return self.path.resolve() == other.path.resolve()
 
     def names(self, pattern: str = "*") -> list[str]:
         """Returns the visible files' names that match the glob `pattern`, ascending; folders are left out."""

@@ -16,6 +16,7 @@ from ccs_dacs_pipeline.folders import Folder, open_folder
 from ccs_dacs_pipeline.frames import FrameStore
 from ccs_dacs_pipeline.ledger import Ledger
 from ccs_dacs_pipeline.ledger.leases import Lease, acquire
+from ccs_dacs_pipeline.settings import SettingsError
 
 if TYPE_CHECKING:
     from ccs_dacs_pipeline.settings import Settings
@@ -74,8 +75,18 @@ class Site:
 
     @cached_property
     def upload(self) -> Folder:
-        """DACS's upload folder."""
-        return open_folder(self.settings.folder("upload"), setting="CCS_DACS_UPLOAD_URL")
+        """DACS's upload folder.
+
+        Raises:
+            SettingsError: it is the extract folder: what is delivered is removed there.
+        """
+        folder = open_folder(self.settings.folder("upload"), setting="CCS_DACS_UPLOAD_URL")
+        if folder.is_same(self.extract):
+            raise SettingsError(
+                "CCS_DACS_UPLOAD_URL and CCS_DACS_EXTRACT_URL name one folder, from which each file would be removed "
+                "once it is delivered: set them to two."
+            )
+        return folder
 
     @cached_property
     def eligibility(self) -> Eligibility:

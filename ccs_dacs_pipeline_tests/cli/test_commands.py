@@ -326,6 +326,16 @@ class TestWrongSettings:
                 {"LAYOUT_PROFILE": "tail", "CCS_BASE_URL": "http://[::1]:1", "CCS_AUTH": "none"},
                 "profile tail",
             ),
+            (
+                "initial",
+                {
+                    "EXTRACT_URL": "/tmp/ccs/out/",
+                    "UPLOAD_URL": "file:///tmp/ccs/out",
+                    "CCS_BASE_URL": "http://[::1]:1",
+                    "CCS_AUTH": "none",
+                },
+                "CCS_DACS_UPLOAD_URL and CCS_DACS_EXTRACT_URL name one folder",
+            ),
             ("status", {"LEDGER_URL": "no URL at all"}, "CCS_DACS_LEDGER_URL"),
             ("acks serve", {}, "CCS_DACS_ACK_AUTH is not set"),
         ],

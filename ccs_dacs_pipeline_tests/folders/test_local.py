@@ -20,6 +20,18 @@ def test_an_absent_folder_reads_as_empty_and_is_made_by_the_first_file(tmp_path:
     assert folder.names() == ["name"]
 
 
+def test_a_folder_is_known_again_whatever_its_path(tmp_path: Path):
+    folder = LocalFolder(tmp_path / "in")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    for path in ("in", "link", "in/../in"):
+        assert LocalFolder(tmp_path / path).is_same(folder)
+    put(folder, "name", b"x")
+    for path in ("in", "link", "in/../in"):
+        assert LocalFolder(tmp_path / path).is_same(folder)
+    assert not LocalFolder(tmp_path / "out").is_same(folder)
+    assert not LocalFolder(tmp_path).is_same(folder)
+
+
 def test_folders_and_hidden_files_are_no_files_of_the_folder(tmp_path: Path):
     (tmp_path / "folder").mkdir()
     (tmp_path / ".hidden").touch()
