@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from ccs_dacs_pipeline.dacs.names import FileNameError
 from ccs_dacs_pipeline.definitions import build_defs
 from ccs_dacs_pipeline.settings import PREFIX, SettingsError
 from ccs_dacs_pipeline_tests.canaries import Canaries
@@ -99,6 +100,19 @@ def test_it_loads_with_settings_whose_servers_and_folders_do_not_exist(tmp_path:
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CCS_DACS_MANIFEST", "perhaps")
     with pytest.raises(SettingsError, match=r"^CCS_DACS_MANIFEST: "):
+        build_defs()
+
+
+def test_a_file_name_template_without_a_number_it_needs_is_refused_at_loading(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CCS_DACS_FILE_NAME_TEMPLATE", "{batchCode}_{batchNumber}.csv")
+    with pytest.raises(FileNameError, match=r"FILE_NAME_TEMPLATE .* lacks"):
+        build_defs()
+
+
+def test_a_first_number_of_an_unknown_batch_code_is_refused_at_loading(monkeypatch: pytest.MonkeyPatch):
+    """Ignored, it would let file names meet those of CCS's own batches."""
+    monkeypatch.setenv("CCS_DACS_FIRST_BATCH_NUMBERS", "C1-DCTIL=100,C1-DCTXE=100")
+    with pytest.raises(SettingsError, match=r"^CCS_DACS_FIRST_BATCH_NUMBERS: .*the codes are C1-DCTIL, C1-DCTEX,"):
         build_defs()
 
 
