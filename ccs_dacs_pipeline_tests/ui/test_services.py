@@ -16,7 +16,7 @@ from ccs_dacs_pipeline_tests.ui.conftest import Services, until
 
 ARRIVAL_SECONDS = 120.0
 CHROMIUM = shutil.which("chromium")
-WINDOW = {"width": 2400, "height": 900}  # narrower, and the graph is drawn too small for names
+WINDOW = {"width": 2900, "height": 1400}  # narrower, and the graph is drawn too small for names
 # Chromium's own background calls would only meet a closed network.
 ARGUMENTS = [
     "--no-sandbox",
