@@ -6,12 +6,12 @@ import dagster as dg
 
 from ccs_dacs_pipeline.assets import build_assets
 from ccs_dacs_pipeline.dacs.names import FileNameTemplate
-from ccs_dacs_pipeline.entities import ENTITIES, load_profile
+from ccs_dacs_pipeline.entities import load_profile
 from ccs_dacs_pipeline.jobs import deliver_acknowledgements, sync_jobs, tidy_up
 from ccs_dacs_pipeline.resources import site_resource
 from ccs_dacs_pipeline.schedules import tidy_schedule
 from ccs_dacs_pipeline.sensors import acknowledgements_sensor, pending_sensor
-from ccs_dacs_pipeline.settings import Settings, SettingsError, load_settings, variable
+from ccs_dacs_pipeline.settings import load_settings
 
 
 def build_defs(*, overrides: Mapping[str, object] | None = None) -> dg.Definitions:
@@ -26,7 +26,7 @@ def build_defs(*, overrides: Mapping[str, object] | None = None) -> dg.Definitio
         FileNameError: the template of file names is wrong.
     """
     settings = load_settings()
-    _refuse_wrong_names(settings)
+    _ = FileNameTemplate.parse(settings.file_name_template)  # else a run finds it, when requests are claimed already
     assets = build_assets(load_profile(settings.layout_profile, datetime_format=settings.datetime_format))
     jobs = sync_jobs(assets)
     running = settings.sensors == "on"
@@ -39,16 +39,6 @@ def build_defs(*, overrides: Mapping[str, object] | None = None) -> dg.Definitio
         # For runs begun by hand too: the steps of a run share its leases, one after the other.
         executor=dg.in_process_executor,
     )
-
-
-def _refuse_wrong_names(settings: Settings) -> None:
-    """Finds at loading what else a run would, when requests are claimed or numbers used up already."""
-    _ = FileNameTemplate.parse(settings.file_name_template)
-    codes = [code for entity in ENTITIES for code in (entity.initial_code, entity.incremental_code)]
-    if not settings.first_batch_numbers.keys() <= set(codes):
-        raise SettingsError(
-            f"{variable('first_batch_numbers')}: holds an unknown batch code; the codes are {', '.join(codes)}"
-        )
 
 
 defs = build_defs()

@@ -109,13 +109,6 @@ def test_a_file_name_template_without_a_number_it_needs_is_refused_at_loading(mo
         build_defs()
 
 
-def test_a_first_number_of_an_unknown_batch_code_is_refused_at_loading(monkeypatch: pytest.MonkeyPatch):
-    """Ignored, it would let file names meet those of CCS's own batches."""
-    monkeypatch.setenv("CCS_DACS_FIRST_BATCH_NUMBERS", "C1-DCTIL=100,C1-DCTXE=100")
-    with pytest.raises(SettingsError, match=r"^CCS_DACS_FIRST_BATCH_NUMBERS: .*the codes are C1-DCTIL, C1-DCTEX,"):
-        build_defs()
-
-
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine that runs the tests, and no `.env` of its user."""

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 _DATE = r"(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}"  # no year 0000
-_TIME = r"[0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]+)?"  # no leap second
-_OFFSET = r"(?:Z|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])"
+_TIME = r"[0-9]{2}:[0-9]{2}(?::[0-5][0-9](?:\.[0-9]+)?)?"  # no leap second
+_OFFSET = r"(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
+_NO_SECONDS = r"(T[0-9]{2}:[0-9]{2})([Z+-])"
 _NUMBER = r"^[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 _PLACES = 7
 
@@ -43,6 +44,7 @@ def midnight(text: pl.Expr) -> pl.Expr:
 def instant(text: pl.Expr) -> pl.Expr:
     """An ISO 8601 date and time with offset as Datetime in UTC; null for any other text."""
     timestamp = pl.when(text.str.contains(f"^{_DATE}T{_TIME}{_OFFSET}$")).then(text)
+    timestamp = timestamp.str.replace(_NO_SECONDS, "${1}:00$2")
     return timestamp.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", time_zone="UTC", strict=False)
 
 

@@ -298,7 +298,7 @@ def _instant(text: str | None) -> datetime | None:
     if text is None:
         return None
     pattern = (
-        r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])"
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?)"
     )
     if not re.fullmatch(pattern, text):
         raise ValueError("not an ISO 8601 time with offset")
