@@ -1,20 +1,21 @@
 """Sensors: they look, decide and ask for runs; every effect is the run's (design.md, decision 5).
 
 Each is a pure decision over a view, with a thin shell that reads the view. A reading that fails is a skip with its
-reason, never "nothing pending".
+reason, never "nothing pending". The one thing they do besides: a run whose process has died is marked failed, since
+Dagster's own launcher cannot tell, and until its longest time (dagster.yaml) it would keep the lane from everybody.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from ccs_dacs_pipeline.assets.work import PARTITIONS
+from ccs_dacs_pipeline.assets.work import HOLDER_TAG, PARTITIONS
 from ccs_dacs_pipeline.ccs import CcsError
 from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, INITIAL_SYNC, deliver_acknowledgements
 from ccs_dacs_pipeline.ledger import LedgerError
-from ccs_dacs_pipeline.ledger.leases import INCREMENTAL, SNAPSHOTS, held_by_other
+from ccs_dacs_pipeline.ledger.leases import INCREMENTAL, SNAPSHOTS, held_by_other, live_holders
 from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage, gate_holder, highest_number
 from ccs_dacs_pipeline.ledger.report import answers_due, unfinished
 from ccs_dacs_pipeline.ledger.store import marked
@@ -151,6 +152,7 @@ def pending_sensor(jobs: Sequence[object], *, running: bool) -> dg.SensorDefinit
     def pending_sync_requests(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         site: Site = context.resources.site
         try:
+            _end_dead_runs(context.instance, site)
             decision = decide(_view(context, site))
         except (CcsError, LedgerError, SettingsError) as error:
             return dg.SkipReason(f"Cannot look: {error}")
@@ -166,6 +168,39 @@ def pending_sensor(jobs: Sequence[object], *, running: bool) -> dg.SensorDefinit
         )
 
     return pending_sync_requests
+
+
+def is_dead(holder: str, last_event: datetime, *, holders: Collection[str], patience: timedelta, now: datetime) -> bool:
+    """Says whether a started run has died: it neither holds a lease nor has said anything for twice its patience.
+
+    A step holds its lease for as long as it works, and waits for one no longer than its patience.
+
+    Args:
+        holder: under which name the run takes leases.
+        last_event: when the run last wrote an event.
+        holders: who holds a lease now.
+        patience: how long a step waits for a lease.
+        now: the present moment.
+    """
+    return holder not in holders and last_event + 2 * patience < now
+
+
+def _end_dead_runs(instance: dg.DagsterInstance, site: Site) -> None:
+    """Marks the runs failed whose process has died; should one be alive after all, its effects are still fenced."""
+    started = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+    ours = [run for run in started if run.job_name == DELIVER_ACKNOWLEDGEMENTS or "dagster/partition" in run.tags]
+    if not ours:
+        return
+    settings = site.settings
+    with site.ledger.read() as db:
+        holders = live_holders(db, grace=settings.ccs_call_seconds)
+    patience = timedelta(seconds=settings.lease_seconds + settings.ccs_call_seconds)
+    for run in ours:
+        (last,) = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+        holder = run.tags.get(HOLDER_TAG, run.run_id)
+        last_event = datetime.fromtimestamp(last.timestamp, UTC)
+        if is_dead(holder, last_event, holders=holders, patience=patience, now=datetime.now(UTC)):
+            instance.report_run_failed(run, "The process of this run has died: it holds no lease and says nothing.")
 
 
 def tags_of(key: SyncBatch) -> dict[str, str]:
@@ -224,6 +259,7 @@ def acknowledgements_sensor(*, running: bool) -> dg.SensorDefinition:
     def stored_acknowledgements(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         site: Site = context.resources.site
         try:
+            _end_dead_runs(context.instance, site)
             with site.ledger.read() as db:
                 due = answers_due(db)
         except (LedgerError, SettingsError) as error:

@@ -160,3 +160,9 @@ def held_by_other(db: Connection, name: str, *, grace: float) -> bool:
     """Says whether somebody holds the lease now (for those who only look)."""
     row = db.execute(sa.select(leases.c.holder, leases.c.expires).where(leases.c.name == name)).first()
     return row is not None and row.holder is not None and row.expires + grace > _database_time(db)
+
+
+def live_holders(db: Connection, *, grace: float) -> set[str]:
+    """Returns the holders of all leases that have not run out (for those who only look)."""
+    live = leases.c.holder.is_not(None) & (leases.c.expires + grace > _database_time(db))
+    return {holder for holder in db.execute(sa.select(leases.c.holder).where(live)).scalars() if holder}

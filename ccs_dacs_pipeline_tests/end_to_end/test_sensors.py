@@ -1,0 +1,77 @@
+"""The sensors as the daemon evaluates them, on a world of their own: what they ask for, and what they get out of."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from ccs_dacs_pipeline.definitions import build_defs
+from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC
+from ccs_dacs_pipeline.ledger.leases import INCREMENTAL
+from ccs_dacs_pipeline.partitions import SYNC_BATCH
+
+PENDING, STORED = "pending_sync_requests", "stored_acknowledgements"
+
+
+def definitions(world) -> dg.Definitions:
+    return build_defs(overrides={"site": dg.ResourceDefinition.hardcoded_resource(world.site)})
+
+
+def tick(world, name: str) -> list[str | None] | str:
+    """Evaluates a sensor; gives the partitions of the runs it asks for, or why it asks for none."""
+    defs = definitions(world)
+    sensor = defs.get_repository_def().get_sensor_def(name)
+    with dg.build_sensor_context(instance=world.instance, definitions=defs, resources={"site": world.site}) as context:
+        found = sensor._raw_fn(context)  # a direct call fails with `required_resource_keys`
+    if isinstance(found, dg.SkipReason):
+        return str(found.skip_message)
+    asked = [found] if isinstance(found, dg.RunRequest) else found.run_requests
+    return [one.partition_key for one in asked]
+
+
+def started_run(world, job: str, key: str | None = None, *, ago: timedelta) -> str:
+    """A run that was started some time ago and has said nothing since."""
+    tags = {"dagster/partition": key} if key else {}
+    run = world.instance.create_run_for_job(definitions(world).resolve_job_def(job), tags=tags)
+    event = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job_name=job, message="")
+    world.instance.report_dagster_event(event, run.run_id, timestamp=(datetime.now(UTC) - ago).timestamp())
+    return run.run_id
+
+
+def status(world, run_id: str) -> dg.DagsterRunStatus:
+    run = world.instance.get_run_by_id(run_id)
+    assert run is not None
+    return run.status
+
+
+class TestDeadRuns:
+    """A killed process leaves its run as started: Dagster's own launcher never notices."""
+
+    @pytest.mark.parametrize(
+        ("sensor", "job", "key"),
+        [(PENDING, INCREMENTAL_SYNC, "delta-1"), (STORED, DELIVER_ACKNOWLEDGEMENTS, None)],
+    )
+    def test_one_that_holds_no_lease_and_says_nothing_is_ended(self, world, sensor, job, key):
+        dead = started_run(world, job, key, ago=timedelta(minutes=1))
+        tick(world, sensor)
+        assert status(world, dead) is dg.DagsterRunStatus.FAILURE
+
+    def test_the_lane_is_free_then(self, world):
+        world.sandbox.ccs.change(3)
+        world.instance.add_dynamic_partitions(SYNC_BATCH, ["delta-1"])
+        started_run(world, INCREMENTAL_SYNC, "delta-1", ago=timedelta(minutes=1))
+        assert tick(world, PENDING) == ["delta-2"]
+
+    def test_one_that_holds_a_lease_is_at_work_however_long_it_says_nothing(self, world):
+        busy = started_run(world, INCREMENTAL_SYNC, "delta-1", ago=timedelta(hours=1))
+        lease = world.site.lease(INCREMENTAL, busy)
+        assert "queued or running" in tick(world, PENDING)
+        assert status(world, busy) is dg.DagsterRunStatus.STARTED
+        lease.release()
+
+    def test_one_between_two_steps_is_left_alone(self, world):
+        between = started_run(world, INCREMENTAL_SYNC, "delta-1", ago=timedelta(seconds=5))
+        assert "queued or running" in tick(world, PENDING)
+        assert status(world, between) is dg.DagsterRunStatus.STARTED
