@@ -74,7 +74,7 @@ def take_answers_to_ccs(
     site = context.resources.site
     try:
         with lane(site, ACKNOWLEDGEMENTS, holder_of(context), wait=False) as lease:
-            settled = settle(site, lease)
+            settled = settle(site, lease, look=True)
     except LeaseHeldError as error:
         context.log.info(f"Another pass takes the answers to CCS: {error}")
         yield dg.Output(None)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from sqlalchemy.engine import Connection
 
 from ccs_dacs_pipeline.assets.work import HOLDER_TAG, PARTITIONS
 from ccs_dacs_pipeline.ccs import CcsError
@@ -18,9 +19,11 @@ from ccs_dacs_pipeline.ledger import LedgerError
 from ccs_dacs_pipeline.ledger.leases import INCREMENTAL, SNAPSHOTS, held_by_other, live_holders
 from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage, gate_holder, highest_number
 from ccs_dacs_pipeline.ledger.report import answers_due, unfinished
+from ccs_dacs_pipeline.ledger.requests import unanswered
 from ccs_dacs_pipeline.ledger.store import marked
 from ccs_dacs_pipeline.partitions import SYNC_BATCH, KeyRefusedError, Mode, SyncBatch
 from ccs_dacs_pipeline.settings import SettingsError
+from ccs_dacs_pipeline.sync.settle import LOOKED
 from ccs_dacs_pipeline.sync.site import Site
 from ccs_dacs_pipeline.sync.start import BLOCKED, count_pending
 
@@ -35,6 +38,8 @@ UNDER_WAY = [
 _FIRST_WAIT = timedelta(seconds=15)
 _LONGEST_WAIT = timedelta(hours=1)
 _LOOKED_BACK = 10
+_LOOK_EVERY = timedelta(minutes=15)
+"""How often requests that await an answer are looked at in CCS, which may have ended them by itself."""
 
 
 def back_off(attempts: int) -> timedelta:
@@ -254,14 +259,17 @@ def acknowledgements_sensor(*, running: bool) -> dg.SensorDefinition:
         minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         required_resource_keys={"site"},
-        description="Asks for a run when stored acknowledgements, or answers of our own, are due to CCS.",
+        description=(
+            "Asks for a run when stored acknowledgements, or answers of our own, are due to CCS, and now and then to "
+            "look at the requests that await an answer."
+        ),
     )
     def stored_acknowledgements(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         site: Site = context.resources.site
         try:
             _end_dead_runs(context.instance, site)
             with site.ledger.read() as db:
-                due = answers_due(db)
+                due = answers_due(db) or int(_look_is_due(db))
         except (LedgerError, SettingsError) as error:
             return dg.SkipReason(f"Cannot look: {error}")
         records = context.instance.get_run_records(dg.RunsFilter(job_name=DELIVER_ACKNOWLEDGEMENTS), limit=_LOOKED_BACK)
@@ -272,11 +280,16 @@ def acknowledgements_sensor(*, running: bool) -> dg.SensorDefinition:
     return stored_acknowledgements
 
 
+def _look_is_due(db: Connection) -> bool:
+    looked = datetime.fromtimestamp(marked(db, LOOKED) or 0, UTC)
+    return looked + _LOOK_EVERY < datetime.now(UTC) and bool(unanswered(db, 1))
+
+
 def why_not_deliver(due: int, past: Sequence[tuple[dg.DagsterRunStatus, datetime]], present: datetime) -> str | None:
     """Says why no delivery run is asked for, None when one is.
 
     Args:
-        due: answers that are due.
+        due: answers that are due; a look at the requests that await one counts as one.
         past: status and last change of the last delivery runs, the newest first.
         present: the present moment.
     """

@@ -120,9 +120,40 @@ def busy_entities(db: Connection) -> set[tuple[str, str]]:
     return {(entity, entity_id) for entity, entity_id in db.execute(active)}
 
 
+_delivered = sa.exists().where(
+    batches.c.key == requests.c.batch,
+    sa.or_(batches.c.stage == Stage.DELIVERED, batches.c.rerun > 0),
+    batches.c.aside.is_distinct_from(Aside.ABORTED),
+)
+_unanswered = sa.and_(requests.c.settlement.is_(None), requests.c.answer_source.is_(None), _delivered)
+"""A delivered request that waits for its acknowledgement."""
+
+
 def open_requests(db: Connection) -> set[str]:
-    """Returns the ids of requests that a batch holds and that are not final."""
-    return set(db.execute(sa.select(requests.c.request_id).where(requests.c.settlement.is_(None))).scalars())
+    """Returns the ids of requests that a batch holds and that are not final, but for those that wait for an answer.
+
+    Whoever finds one of the latter pending in CCS sees a request that CCS has begun anew: it is a new change.
+    """
+    held = sa.select(requests.c.request_id).where(requests.c.settlement.is_(None), ~_unanswered)
+    return set(db.execute(held).scalars())
+
+
+def unanswered(db: Connection, limit: int, after: str = "") -> list[tuple[str, str]]:
+    """Returns id and batch of delivered requests that wait for an answer, ascending by id, above `after`."""
+    columns = (requests.c.request_id, requests.c.batch)
+    found = sa.select(*columns).where(_unanswered, requests.c.request_id > after)
+    return [(one, key) for one, key in db.execute(found.order_by(requests.c.request_id).limit(limit))]
+
+
+def close_unanswered(db: Connection, ids: Sequence[str]) -> None:
+    """Records that CCS itself has ended requests, or begun them anew, before DACS answered."""
+    statement = (
+        sa.update(requests)
+        .where(_unanswered, requests.c.request_id == sa.bindparam("id"))
+        .values(settlement=Settlement.CLOSED, settled=now())
+    )
+    if ids:
+        db.execute(statement, [{"id": request_id} for request_id in ids])
 
 
 def add(db: Connection, key: SyncBatch, chosen: Sequence[Chosen]) -> None:
@@ -355,7 +386,8 @@ def take_acknowledgements(db: Connection, *, expected: bool) -> set[str] | None:
 
     Returns the batches touched, None when there was nothing to take.
 
-    One that nobody waits for, since its request is final or none is expected, is kept and counted, not sent.
+    One that nobody waits for, since its request is final or none is expected, is kept and counted, not sent. Where CCS
+    has closed the written request by itself, those that were coalesced with it are still answered.
     """
     pair = acknowledgements.join(requests, requests.c.request_id == acknowledgements.c.request_id).join(
         batches, batches.c.key == requests.c.batch
@@ -367,8 +399,8 @@ def take_acknowledgements(db: Connection, *, expected: bool) -> set[str] | None:
     ).all()
     if not rows:
         return None
-    taken = [row for row in rows if expected and _awaits_answer(row)]
-    if taken:
+    answering = [row for row in rows if expected and _has_no_answer(row)]
+    if answering:
         db.execute(
             sa.update(requests)
             .where(requests.c.request_id == sa.bindparam("id"), requests.c.batch == sa.bindparam("key"))
@@ -377,23 +409,24 @@ def take_acknowledgements(db: Connection, *, expected: bool) -> set[str] | None:
                 answer_error=sa.bindparam("error"),
                 answer_source=Source.DACS,
             ),
-            [{"id": r.request_id, "key": r.batch, "payload": r.payload, "error": r.has_error} for r in taken],
+            [{"id": r.request_id, "key": r.batch, "payload": r.payload, "error": r.has_error} for r in answering],
         )
-    taken_ids = {row.id for row in taken}
+    taken_ids = {row.id for row in answering if row.settlement is None}
     db.execute(
         sa.update(acknowledgements)
         .where(acknowledgements.c.id == sa.bindparam("row"))
         .values(state=sa.bindparam("now")),
         [{"row": row.id, "now": "taken" if row.id in taken_ids else "kept"} for row in rows],
     )
-    touched = {row.batch for row in taken}
+    touched = {row.batch for row in answering}
     for batch in touched:
         _follow_leaders(db, requests.c.batch == batch)
     return touched
 
 
-def _awaits_answer(row: sa.Row[Any]) -> bool:
-    return row.outcome == Outcome.WRITTEN and row.settlement is None and row.answer_source is None
+def _has_no_answer(row: sa.Row[Any]) -> bool:
+    open_or_closed = row.settlement in (None, Settlement.CLOSED)
+    return row.outcome == Outcome.WRITTEN and row.answer_source is None and open_or_closed
 
 
 def _follow_leaders(db: Connection, which: sa.ColumnElement[bool]) -> None:

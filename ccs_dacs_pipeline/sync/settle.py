@@ -1,11 +1,13 @@
 """Settling requests in CCS: DACS's answers, our own errors, and what delivery settles, many at a time.
 
 Each answer is recorded before it is sent and the state is read before and after (ccs-rest.md, Sync requests), so that a
-lost answer is never repeated blind. CCS may be down for days: what is not told stays due.
+lost answer is never repeated blind. CCS may be down for days: what is not told stays due. Requests that CCS ended by
+itself while DACS's answer is awaited are found by looking at all of them now and then.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 from ccs_dacs_pipeline.ccs import Answer, SyncStatus
 from ccs_dacs_pipeline.ledger import acknowledgements, requests
 from ccs_dacs_pipeline.ledger.requests import Due, Settlement, Source
+from ccs_dacs_pipeline.ledger.store import mark
 from ccs_dacs_pipeline.sync.claim import CHUNK, read_states, transition_all
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from ccs_dacs_pipeline.sync.site import Site
 
 _TRIES = 3
+LOOKED = "looked for ended requests"
+"""The mark under which the ledger remembers when, in seconds since 1970."""
 
 
 @dataclass
@@ -33,12 +38,13 @@ class Settled:
     still_due: list[str] = field(default_factory=list)
 
 
-def settle(site: Site, lease: Lease) -> Settled:
+def settle(site: Site, lease: Lease, *, look: bool = False) -> Settled:
     """Takes every answer that is due to CCS.
 
     Args:
         site: the site.
         lease: the acknowledgements lane.
+        look: whether to look also for requests without an answer that CCS has ended by itself.
 
     Raises:
         CcsError: CCS cannot be asked; what was not told stays due.
@@ -54,6 +60,8 @@ def settle(site: Site, lease: Lease) -> Settled:
             break
         after = due[-1].request_id
         _settle_chunk(site, lease, due, result)
+    if look:
+        _close_ended(site, lease, result)
     with site.ledger.write() as db:
         lease.check(db)
         result.batches.update(requests.settle_batches(db))
@@ -96,6 +104,26 @@ def _settle_chunk(site: Site, lease: Lease, due: Sequence[Due], result: Settled)
     result.batches.update(one.batch for one, _ in settled)
     ended = {one.request_id for one, _ in settled}
     result.still_due += [one.request_id for one in due if one.request_id not in ended]
+
+
+def _close_ended(site: Site, lease: Lease, result: Settled) -> None:
+    """Closes the requests that await an answer and that CCS has ended, or begun anew (sync-lifecycle.md, step 2)."""
+    after = ""
+    while True:
+        with site.ledger.read() as db:
+            waiting = requests.unanswered(db, CHUNK, after)
+        if not waiting:
+            break
+        after = waiting[-1][0]
+        states = read_states(site.ccs, [request_id for request_id, _ in waiting])
+        ended = [one for one in waiting if states[one[0]] != SyncStatus.AWAITINGACK]
+        with site.ledger.write() as db:
+            lease.check(db)
+            requests.close_unanswered(db, [request_id for request_id, _ in ended])
+        result.by_settlement.update([Settlement.CLOSED.value] * len(ended))
+        result.batches.update(key for _, key in ended)
+    with site.ledger.write() as db:
+        mark(db, LOOKED, time.time())
 
 
 def _answer(site: Site, due: Due) -> Answer:

@@ -75,3 +75,16 @@ class TestDeadRuns:
         between = started_run(world, INCREMENTAL_SYNC, "delta-1", ago=timedelta(seconds=5))
         assert "queued or running" in tick(world, PENDING)
         assert status(world, between) is dg.DagsterRunStatus.STARTED
+
+
+class TestEndedRequests:
+    """CCS ends requests by itself, and nobody says so."""
+
+    def test_requests_that_await_an_answer_are_looked_at_now_and_then(self, make_world):
+        world = make_world(sandbox={"upload_folder": None})  # nobody answers
+        assert tick(world, STORED) == "no answers are due"
+        world.sandbox.ccs.touch("person", next(iter(world.sandbox.ccs.records("person")))[0])
+        world.worker.sync(wait=5)
+        assert tick(world, STORED) == [None]
+        world.worker.deliver_acknowledgements(wait=5)
+        assert tick(world, STORED) == "no answers are due"

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
 from ccs_dacs_pipeline.cli.console import Problem
 from ccs_dacs_pipeline.folders import LocalFolder
 from ccs_dacs_pipeline.ledger.acknowledgements import Acknowledgement, store
 from ccs_dacs_pipeline.ledger.contents import tally_of
 from ccs_dacs_pipeline.ledger.life import BatchStateError
+from ccs_dacs_pipeline.ledger.schema import batch_entities
 from ccs_dacs_pipeline.partitions import SyncBatch
 from ccs_dacs_pipeline.sandbox import BusinessError
 from ccs_dacs_pipeline.sandbox.oddities import items
@@ -401,4 +403,46 @@ class TestAnswers:
             store(db, [Acknowledgement(request, has_error=False, payload={"hasError": False})])
         world.worker.deliver_acknowledgements(wait=5)
         assert world.status()["requests"] == {"closed": 1}
+        assert world.reconcile()["holds"]
+
+    @pytest.mark.parametrize("state", ["CANCELED", "ERROR"])
+    def test_one_that_ccs_ended_is_closed_though_no_answer_ever_comes(self, make_world, state):
+        world = make_world(sandbox={"upload_folder": None})  # nobody answers
+        request = world.sandbox.ccs.touch("person", a_person(world))
+        world.worker.sync(wait=5)
+        world.sandbox.ccs.set_state(request, state)
+        world.worker.deliver_acknowledgements(wait=5)
+        assert world.status()["requests"] == {"closed": 1}
+        assert world.status()["batches"][-1]["state"] == "settled"
+        assert world.reconcile()["holds"]
+
+    def test_one_that_ccs_begins_anew_before_its_answer_is_sent_again(self, make_world):
+        world = make_world(sandbox={"upload_folder": None})  # nobody answers but this test
+        request = world.sandbox.ccs.touch("person", a_person(world))
+        world.worker.sync(wait=5)
+        world.sandbox.ccs.set_state(request, "PENDING")
+        assert [line["key"] for line in world.worker.sync(wait=5)["batches"]] == ["delta-2"]
+        assert world.status()["requests"] == {"closed": 1, "awaiting": 1}
+        with world.site.ledger.write() as db:
+            store(db, [Acknowledgement(request, has_error=False, payload={"hasError": False})])
+        world.worker.deliver_acknowledgements(wait=5)
+        assert world.status()["requests"] == {"closed": 1, "positive": 1}
+        assert world.request_states() == {"SYNCHRONIZED": 1}
+        assert world.reconcile()["holds"]
+
+    def test_what_was_coalesced_with_a_closed_request_is_still_answered(self, make_world):
+        world = make_world(sandbox={"upload_folder": None})  # nobody answers but this test
+        person = a_person(world)
+        requests = [world.sandbox.ccs.touch("person", person, another=True) for _ in range(2)]
+        world.worker.sync(wait=5)
+        with world.site.ledger.read() as db:
+            written = db.execute(sa.select(batch_entities.c.reference)).scalar_one()
+        world.sandbox.ccs.set_state(written, "CANCELED")
+        world.worker.deliver_acknowledgements(wait=5)
+        with world.site.ledger.write() as db:
+            store(db, [Acknowledgement(written, has_error=False, payload={"hasError": False})])
+        world.worker.deliver_acknowledgements(wait=5)
+        (other,) = set(requests) - {written}
+        assert world.sandbox.ccs.sync_request(other).bo_status == "SYNCHRONIZED"
+        assert world.status()["batches"][-1]["state"] == "settled"
         assert world.reconcile()["holds"]
