@@ -236,6 +236,25 @@ def test_an_early_one_waits_for_the_request_s_present_life(ledger: Ledger):
     assert request(ledger, "r1", delta(1)).settlement == "closed"
 
 
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("second", [True, False])
+def test_a_request_that_ccs_begins_anew_after_its_answer_is_answered_again(ledger: Ledger, first: bool, second: bool):
+    """DACS refused the record, say; somebody mended it and set the request back: the new answer is no repetition."""
+    ends = {True: Settlement.NEGATIVE, False: Settlement.POSITIVE}
+    send(ledger, start_delta(ledger, 1, change("r1", "a")))
+    acknowledge(ledger, r1=first)
+    acknowledge(ledger, r1=not first)
+    take(ledger)
+    assert tell(ledger) == {"r1": ends[first]}
+    send(ledger, start_delta(ledger, 2, change("r1", "a")))
+    assert acknowledge(ledger, r1=second) == Stored(accepted=1, duplicates=0, parked=0)
+    assert acknowledge(ledger, r1=second) == Stored(accepted=0, duplicates=1, parked=0)
+    assert take(ledger) == {"delta-2"}
+    assert tell(ledger) == {"r1": ends[second]}
+    assert request(ledger, "r1", delta(1)).settlement == ends[first]
+    assert request(ledger, "r1", delta(2)).settlement == ends[second]
+
+
 # Many
 
 
