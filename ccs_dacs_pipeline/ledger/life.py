@@ -18,7 +18,9 @@ from ccs_dacs_pipeline.ledger.schema import (
     extracts,
     file_numbers,
     files,
+    frames,
     gate,
+    manifests,
     quarantine,
     requests,
     snapshots,
@@ -227,18 +229,7 @@ def create_snapshot(
     Raises:
         BatchStateError: another snapshot is unfinished, or the number is used.
     """
-    holder = _lock_gate(db)
-    if holder is not None:
-        raise BatchStateError(
-            f"Snapshot {holder} is unfinished and holds the gate. Finish it with `ccs-dacs initial`, or give it up "
-            f"with `ccs-dacs batch abort initial-{holder}`."
-        )
-    replayed = listed(db, UNFINISHED, batches.c.mode == Mode.INITIAL)
-    if replayed:
-        raise BatchStateError(
-            f"The replay of {replayed[0].key.owner} is unfinished, and its rows would be put over the new snapshot's. "
-            f"Finish it with `ccs-dacs batch resume {replayed[0].key.owner}`."
-        )
+    _refuse_unfinished_snapshot(_lock_gate(db))
     if number <= highest_number(db, Mode.INITIAL):
         raise BatchStateError(
             f"Snapshot number {number} is used up; take {highest_number(db, Mode.INITIAL) + 1} or a higher one."
@@ -258,6 +249,14 @@ def create_snapshot(
         _insert_batch(db, key, low_id, high_id)
     _allot_numbers(db, shards[0].owner, codes, first)
     note(db, "snapshot created", shards[0].owner, shards=len(ranges))
+
+
+def _refuse_unfinished_snapshot(holder: int | None) -> None:
+    if holder is not None:
+        raise BatchStateError(
+            f"Snapshot {holder} is unfinished and holds the gate. Finish it with `ccs-dacs initial`, or give it up "
+            f"with `ccs-dacs batch abort initial-{holder}`."
+        )
 
 
 def create_chosen(db: Connection, key: SyncBatch, *, codes: Iterable[str], first: Mapping[str, int]) -> None:
@@ -395,15 +394,16 @@ def abort(db: Connection, owner: str) -> list[Batch]:
     """Gives batches up for good and frees their entities; a snapshot's abort opens the gate.
 
     Requests that were chosen but never sent to CCS are let go, and stay pending there. The claimed ones are answered by
-    `requests.abort`, in the same transaction.
+    `requests.abort`, in the same transaction. Of a replay only the replay is given up: the delivery before it stands.
 
     Raises:
         BatchStateError: there is no such batch, or it is delivered or aborted already.
     """
     found = _require_unfinished(db, owner, "abort")
-    if found[0].rerun:
-        raise BatchStateError(f"Batch {owner} was delivered before; its replay is resumed, not aborted.")
     for batch in found:
+        if batch.rerun:
+            _give_up_replay(db, batch)
+            continue
         _update(db, batch, aside=Aside.ABORTED, reason="aborted by an operator")
         _release_entities(db, batch.key)
         untouched = (requests.c.batch == str(batch.key)) & (requests.c.attempts == 0)
@@ -412,6 +412,15 @@ def abort(db: Connection, owner: str) -> list[Batch]:
     if found[0].key.mode is Mode.INITIAL:
         _end_snapshot(db, found[0].key.number, "aborted")
     return found
+
+
+def _give_up_replay(db: Connection, batch: Batch) -> None:
+    """Takes a batch back to its last delivery; another replay gives the same names, and so the same content, again."""
+    for table in (extracts, files):
+        db.execute(sa.delete(table).where(table.c.batch == str(batch.key), table.c.rerun == batch.rerun))
+    db.execute(sa.delete(manifests).where(manifests.c.owner == batch.key.owner, manifests.c.rerun == batch.rerun))
+    _update(db, batch, stage=Stage.DELIVERED, aside=None, reason=None, rerun=batch.rerun - 1)
+    note(db, "replay aborted", str(batch.key), stage=batch.stage)
 
 
 def _require_unfinished(db: Connection, owner: str, what: str) -> list[Batch]:
@@ -427,18 +436,29 @@ def _require_unfinished(db: Connection, owner: str, what: str) -> list[Batch]:
 def replay(db: Connection, owner: str) -> list[Batch]:
     """Prepares a deliberate replay: the same rows under new file names, the rerun number raised.
 
+    A snapshot's replay closes the gate until it is delivered or given up, since its rows carry no Change Date Time and
+    would be put over newer ones.
+
     Raises:
-        BatchStateError: not delivered yet; or a snapshot after which deltas were delivered, since its old rows carry no
-            Change Date Time and would be put over newer ones.
+        BatchStateError: not delivered yet; its frames are removed; or a snapshot while another is unfinished, or after
+            which others were delivered.
     """
     found = owned(db, owner)
     if not found or not all(batch.reached(Stage.DELIVERED) and batch.aside is None for batch in found):
         state = found[0].state if found else "unknown"
         raise BatchStateError(f"Batch {owner} is {state}: only a delivered batch can be replayed.")
+    keys = {str(batch.key) for batch in found}
+    if keys - set(db.execute(sa.select(frames.c.batch).where(frames.c.batch.in_(keys))).scalars()):
+        raise BatchStateError(
+            f"The frames of {owner} are removed after their time (CCS_DACS_FRAMES_KEEP), and CCS is not asked for its "
+            "rows again: send the entities anew with `ccs-dacs resync`."
+        )
     if found[0].key.mode is Mode.INITIAL:
+        _refuse_unfinished_snapshot(_lock_gate(db))
         _refuse_stale_replay(db, found)
+        db.execute(sa.update(gate).where(gate.c.id == 1).values(held_by=found[0].key.number))
     for batch in found:
-        _update(db, batch, stage=Stage.CLAIMED, rerun=batch.rerun + 1, delivered=None)
+        _update(db, batch, stage=Stage.CLAIMED, rerun=batch.rerun + 1)
         note(db, "replayed", str(batch.key), rerun=batch.rerun + 1)
     return owned(db, owner)
 

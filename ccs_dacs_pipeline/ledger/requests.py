@@ -65,6 +65,7 @@ _reopened = requests.alias("reopened")
 ANSWERABLE = sa.and_(
     sa.or_(
         batches.c.stage.in_([Stage.DELIVERED, Stage.SETTLED]),
+        batches.c.rerun > 0,
         batches.c.aside == Aside.ABORTED,
         requests.c.settlement.is_not(None),
     ),

@@ -207,12 +207,13 @@ def ids_in_range(site: Site, entity: str, low_id: str, high_id: str) -> list[str
 
 
 def give_up(site: Site, owner: str) -> list[Batch]:
-    """Aborts a batch or snapshot; every claimed request of it is due an error answer."""
+    """Aborts a batch or snapshot; every claimed request of it is due an error answer, unless it is a replay."""
     with site.ledger.write() as db:
         batches = abort(db, owner)
         for batch in batches:
-            if batch.key.mode is Mode.DELTA:
+            if batch.key.mode is Mode.DELTA and not batch.rerun:
                 requests.abort(db, batch.key, own_error(site, f"aborted: batch {batch.key} was given up"))
+        requests.settle_batches(db)
         found = owned(db, owner)
     for batch in batches:
         remove_sources(site, batch)

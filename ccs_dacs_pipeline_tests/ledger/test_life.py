@@ -2,11 +2,12 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
-from ccs_dacs_pipeline.ledger import Ledger, contents, life, requests
+from ccs_dacs_pipeline.ledger import Ledger, contents, life, report, requests
 from ccs_dacs_pipeline.ledger.life import Aside, BatchStateError, GateClosedError, Stage
 from ccs_dacs_pipeline.ledger.schema import batch_entities, journal, snapshots
 from ccs_dacs_pipeline.ledger.store import now
@@ -16,6 +17,7 @@ from .batches import (
     CODES,
     ERROR,
     INITIAL_CODES,
+    acknowledge,
     batch,
     change,
     claim,
@@ -32,6 +34,7 @@ from .batches import (
     send_snapshot,
     start_delta,
     start_snapshot,
+    take,
 )
 
 
@@ -382,7 +385,7 @@ def test_a_replay_raises_the_rerun_number_and_fixes_the_rows(ledger: Ledger):
     send(ledger, key)
     with ledger.write() as db:
         (again,) = life.replay(db, "delta-1")
-    assert (again.rerun, again.stage, again.delivered) == (1, Stage.CLAIMED, None)
+    assert (again.rerun, again.stage) == (1, Stage.CLAIMED)
     assert again.rows_fixed
     with ledger.read() as db:
         assert contents.files_of(db, again) == []
@@ -408,16 +411,38 @@ def test_only_a_delivered_batch_is_replayed(ledger: Ledger):
             life.replay(db, owner)
 
 
-def test_a_replay_is_resumed_not_aborted(ledger: Ledger):
+def test_a_replay_that_is_given_up_leaves_the_delivery_before_it(ledger: Ledger):
     key = start_delta(ledger, 1, change("r1", "a"))
     send(ledger, key)
     with ledger.write() as db:
         life.replay(db, "delta-1")
-        life.stop(db, key, "a file differs")
-    with pytest.raises(BatchStateError, match="resumed, not aborted"):
-        give_up(ledger, "delta-1")
+    seal(ledger, key)
+    publish(ledger, key)
     with ledger.write() as db:
-        life.resume(db, "delta-1")
+        life.stop(db, key, "a file differs")
+        (given_up,) = life.abort(db, "delta-1")
+    assert given_up.rerun == 1
+    back = batch(ledger, key)
+    assert (back.state, back.rerun, back.delivered is None) == ("delivered", 0, False)
+    with ledger.read() as db:
+        assert [file.name for file in contents.files_of(db, back)] == ["contact_delta-1_00.csv"]
+        assert requests.due(db, 10) == []
+    with ledger.write() as db:
+        life.replay(db, "delta-1")
+    seal(ledger, key)
+    deliver(ledger, key)
+    assert batch(ledger, key).rerun == 1
+
+
+def test_a_replay_keeps_nobody_waiting_for_what_was_delivered_before(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"), change("r2", "b"))
+    send(ledger, key)
+    with ledger.write() as db:
+        life.replay(db, "delta-1")
+    acknowledge(ledger, r1=False)
+    assert take(ledger) == {"delta-1"}
+    with ledger.read() as db:
+        assert [one["syncRequestId"] for one in report.overdue(db, timedelta(days=-1))] == ["r2"]
 
 
 def test_a_replayed_delta_waits_at_a_closed_gate_too(ledger: Ledger):
@@ -445,17 +470,46 @@ def test_a_snapshot_is_replayed_until_a_delta_was_delivered_after_it(ledger: Led
         life.replay(db, "initial-1")
 
 
-def test_no_snapshot_begins_while_the_replay_of_an_older_one_is_unfinished(ledger: Ledger):
+def test_a_batch_without_frames_is_not_replayed(ledger: Ledger):
+    send_snapshot(ledger, start_snapshot(ledger, 1))
+    with ledger.write() as db:
+        contents.forget_frames(db, "initial-1-01of01")
+    with pytest.raises(BatchStateError, match="ccs-dacs resync"), ledger.write() as db:
+        life.replay(db, "initial-1")
+    assert gate(ledger) is None
+
+
+def test_the_replay_of_a_snapshot_holds_the_gate_like_a_new_one(ledger: Ledger):
+    """Its rows carry no Change Date Time: published after a delta they would put old data over new."""
     keys = start_snapshot(ledger, 1)
     send_snapshot(ledger, keys)
+    late = start_delta(ledger, 1, change("r1", "a"))
+    claim(ledger, late)
+    map_all(ledger, late)
+    seal(ledger, late)
     with ledger.write() as db:
         life.replay(db, "initial-1")
-    with pytest.raises(BatchStateError, match="ccs-dacs batch resume initial-1"):
+    assert gate(ledger) == 1
+    with pytest.raises(GateClosedError):
+        publish(ledger, late)
+    with pytest.raises(BatchStateError, match="Snapshot 1 is unfinished"):
         start_snapshot(ledger, 2)
     seal(ledger, keys[0])
     deliver(ledger, keys[0])
     assert gate(ledger) is None
+    deliver(ledger, late)
     start_snapshot(ledger, 2)
+
+
+def test_a_snapshot_s_replay_that_is_given_up_opens_the_gate(ledger: Ledger):
+    send_snapshot(ledger, start_snapshot(ledger, 1))
+    with ledger.write() as db:
+        life.replay(db, "initial-1")
+    give_up(ledger, "initial-1")
+    assert gate(ledger) is None
+    start_snapshot(ledger, 2)
+    with pytest.raises(BatchStateError, match="Snapshot 2 is unfinished"), ledger.write() as db:
+        life.replay(db, "initial-1")
 
 
 # Numbers
