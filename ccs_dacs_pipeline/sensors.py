@@ -96,13 +96,15 @@ def decide(view: View) -> Ask | Skip:
         return Ask(shard.key, INITIAL_SYNC)
     if view.delta_active:
         return Skip("an incremental pass is queued or running")
-    if view.gate is not None:
-        return Skip(f"held by snapshot {view.gate}; {view.pending} requests are pending")
     deltas = [batch for batch in view.unfinished if batch.key.mode is not Mode.INITIAL]
     going = [batch for batch in deltas if batch.aside is not Aside.STOPPED]
-    ready = next((batch for batch in going if _is_ready(batch, view)), None)
+    # A batch passes the gate once: one that is being published goes on whatever snapshot came since.
+    may_go = [batch for batch in going if view.gate is None or batch.reached(Stage.PUBLISHING)]
+    ready = next((batch for batch in may_go if _is_ready(batch, view)), None)
     if ready is not None:
         return Ask(ready.key, INCREMENTAL_SYNC)
+    if view.gate is not None:
+        return Skip(f"held by snapshot {view.gate}; {view.pending} requests are pending")
     if not view.pending:
         return Skip(_waiting(going, "nothing pending"))
     if deltas and view.pending == view.blocked:
