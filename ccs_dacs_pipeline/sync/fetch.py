@@ -43,7 +43,7 @@ def fetch(site: Site, batch: Batch, entity: Entity, lease: Lease) -> Frame:
     if not batch.reached(Stage.CLAIMED):
         raise BatchStateError(f"Batch {batch.key} is not claimed yet: materialize ccs/sync_batch for it first.")
     read = _by_range if batch.key.mode is Mode.INITIAL else _by_ids
-    with _stopping(site, batch):
+    with _stopping(site, batch, lease):
         stored = site.frames.write(str(batch.key), entity.source, read(site, batch, entity))
     frame = Frame(rows=stored.rows, bytes=stored.bytes, sha256=stored.sha256)
     with site.ledger.write() as db:
@@ -53,12 +53,13 @@ def fetch(site: Site, batch: Batch, entity: Entity, lease: Lease) -> Frame:
 
 
 @contextmanager
-def _stopping(site: Site, batch: Batch) -> Iterator[None]:
+def _stopping(site: Site, batch: Batch, lease: Lease) -> Iterator[None]:
     """Stops the batch when a range stays incomplete: an operator must look at CCS."""
     try:
         yield
     except IncompleteRange as error:
         with site.ledger.write() as db:
+            lease.check(db)
             stop(db, batch.key, str(error))
         raise
 

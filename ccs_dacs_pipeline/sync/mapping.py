@@ -54,7 +54,7 @@ def map_entity(site: Site, batch: Batch, entity: Entity, lease: Lease) -> Frame:
         chosen = requests.to_send(db, batch.key, entity.name)
         parents = _quarantined_parents(db, site, entity)
     raw = recorded_frame(site, batch, entity.source)
-    mapping = _Mapping(site, batch, entity, chosen, parents, fetched=raw.rows)
+    mapping = _Mapping(site, batch, entity, lease, chosen, parents, fetched=raw.rows)
     stored = site.frames.write(str(batch.key), entity.name, mapping.chunks())
     mapping.judge(eligible=raw.rows - mapping.reasons.total())
     frame = Frame(rows=stored.rows, bytes=stored.bytes, sha256=stored.sha256)
@@ -82,6 +82,7 @@ class _Mapping:
     site: Site
     batch: Batch
     entity: Entity
+    lease: Lease
     chosen: Sequence[tuple[str, str | None, datetime]]
     parents: Mapping[str, Sequence[str]]
     fetched: int
@@ -149,6 +150,7 @@ class _Mapping:
             f"{example.entity_id}. Nothing of the batch is published: the interface has changed."
         )
         with self.site.ledger.write() as db:
+            self.lease.check(db)
             stop(db, self.batch.key, reason)
         owner = self.batch.key.owner
         raise BreakerError(

@@ -80,6 +80,7 @@ def deliver(site: Site, key: SyncBatch, lease: Lease) -> Delivery:
             begin_publishing(db, batches)
     except GateClosedError as error:
         with site.ledger.write() as db:
+            lease.check(db)
             hold(db, key, error.snapshot)
         return Delivery(batches, [], str(error))
     files = _files_in_order(site, batches)
@@ -89,6 +90,7 @@ def deliver(site: Site, key: SyncBatch, lease: Lease) -> Delivery:
         _publish_manifest(site, batches, files, lease)
     except (StoredDataError, SourceMissing, SourceDiffers, TargetDiffers) as error:
         with site.ledger.write() as db:
+            lease.check(db)  # what a late worker does not find, its successor has published
             for batch in batches:
                 stop(db, batch.key, str(error))
         raise

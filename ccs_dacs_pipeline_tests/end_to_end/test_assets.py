@@ -15,11 +15,13 @@ from ccs_dacs_pipeline.assets import build_assets
 from ccs_dacs_pipeline.dacs.verify import verify_file
 from ccs_dacs_pipeline.definitions import build_defs
 from ccs_dacs_pipeline.entities import ENTITIES
-from ccs_dacs_pipeline.folders import LocalFolder
+from ccs_dacs_pipeline.folders import LocalFolder, SourceMissing
 from ccs_dacs_pipeline.jobs import INCREMENTAL_SYNC, INITIAL_SYNC
-from ccs_dacs_pipeline.partitions import SYNC_BATCH
+from ccs_dacs_pipeline.ledger import life
+from ccs_dacs_pipeline.ledger.leases import LeaseLostError
+from ccs_dacs_pipeline.partitions import SYNC_BATCH, SyncBatch
 from ccs_dacs_pipeline.sandbox.upload_files import inspect
-from ccs_dacs_pipeline.sync import fetch, start
+from ccs_dacs_pipeline.sync import fetch, mapping, publish, start
 
 SHARD, DELTA = "initial-1-01of01", "delta-1"
 ORDER = [
@@ -192,6 +194,44 @@ def test_a_file_of_the_same_name_with_other_content_stops_the_batch(world):
     resumed = world.worker.resume("initial-1", wait=5)
     assert resumed["batches"][0]["state"] == "settled"
     assert (upload / "C1-DSPIL_0001_00.csv").read_text() != "not ours\n"
+
+
+def test_a_late_worker_does_not_stop_the_batch_that_its_successor_publishes(world, monkeypatch):
+    """The successor has published the file and removed the source, which the late worker does not find then."""
+    assert materialize(world, SHARD, *ORDER[:10]).success
+    key = SyncBatch.parse(SHARD)
+    lease = world.site.lease(key.owner, "late")
+
+    def overtaken(*_: object, **__: object) -> None:
+        lease.release()
+        world.site.lease(key.owner, "successor")
+        raise SourceMissing("C1-DCTIL_0001_00.csv is not there")
+
+    monkeypatch.setattr(publish, "publish", overtaken)
+    with pytest.raises(LeaseLostError):
+        publish.deliver(world.site, key, lease)
+    assert world.status()["batches"][0]["state"] == "publishing"
+
+
+def test_a_late_worker_does_not_stop_the_batch_for_bad_records(world, monkeypatch):
+    for person, _ in list(world.sandbox.ccs.records("person"))[:30]:
+        world.sandbox.ccs.edit("person", person, lambda one: one.update(personOrBusiness="X "))
+    assert materialize(world, SHARD, *ORDER[:4]).success
+    key = SyncBatch.parse(SHARD)
+    lease = world.site.lease(SHARD, "late")
+    mapped = mapping.map_records
+
+    def overtaken(*details: Any) -> Any:
+        lease.release()
+        world.site.lease(SHARD, "successor")
+        return mapped(*details)
+
+    monkeypatch.setattr(mapping, "map_records", overtaken)
+    with world.site.ledger.read() as db:
+        batch = life.get(db, key)
+    with pytest.raises(LeaseLostError):
+        mapping.map_entity(world.site, batch, ENTITIES[0], lease)
+    assert world.status()["batches"][0]["state"] == "claimed"
 
 
 def test_a_torn_extract_file_fails_its_checks_and_is_not_recorded(world, monkeypatch):
