@@ -164,11 +164,13 @@ def test_a_batch_that_sends_nothing_of_the_entity_leaves_it_quarantined(ledger: 
     assert quarantined(ledger, "a") == {"a"}
 
 
-def test_a_delivered_snapshot_judges_everything_anew_an_aborted_one_nothing(ledger: Ledger):
-    send(ledger, start_delta(ledger, 1, change("r1", "a")), outcomes={"a": Outcome.QUARANTINED})
+def test_a_delivered_snapshot_judges_anew_what_it_read_an_aborted_one_nothing(ledger: Ledger):
+    inside, outside = "1999999999", "2000000000"  # the two shards read from 0 to 1999999999
+    bad = {inside: Outcome.QUARANTINED, outside: Outcome.QUARANTINED}
+    send(ledger, start_delta(ledger, 1, change("r1", inside), change("r2", outside)), outcomes=bad)
     start_snapshot(ledger, 1)
     give_up(ledger, "initial-1")
-    assert quarantined(ledger, "a") == {"a"}
+    assert quarantined(ledger, inside, outside) == {inside, outside}
     keys = start_snapshot(ledger, 2, shards=2)
     finding = Finding("b", "too-long", "name", "255 > 254")
     with ledger.write() as db:
@@ -178,7 +180,7 @@ def test_a_delivered_snapshot_judges_everything_anew_an_aborted_one_nothing(ledg
             life.advance(db, key, life.Stage.CLAIMED)
         seal(ledger, key)
     deliver(ledger, *keys)
-    assert quarantined(ledger, "a", "b") == {"b"}
+    assert quarantined(ledger, inside, outside, "b") == {outside, "b"}
 
 
 def test_shards_without_entities_are_delivered_and_settled(ledger: Ledger):
