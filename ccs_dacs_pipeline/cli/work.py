@@ -204,8 +204,7 @@ class Worker:
         with self._lane(INCREMENTAL, wait):
             keys = [batch.key for batch in self._unfinished_deltas()]
             until = start.latest_pending(self.site)
-            for key in keys:
-                self._run(INCREMENTAL_SYNC, key)
+            problems = self._run_each(keys)
             while until is not None and self._is_pending(until):
                 with self.site.ledger.read() as db:
                     key = SyncBatch(Mode.DELTA, life.highest_number(db, Mode.DELTA) + 1)
@@ -219,12 +218,24 @@ class Worker:
                 snapshot = life.gate_holder(db)
                 batches = [life.get(db, key) for key in keys]
                 lines = report.batch_lines(db, batches)
+        if problems:
+            raise Problem("; ".join(problems))
         if snapshot is not None:
             say(f"held by snapshot {snapshot}")
             return {"batches": lines, "held": f"initial-{snapshot}"}
         if not keys:
             say("nothing pending")
         return {"batches": lines, "held": None}
+
+    def _run_each(self, keys: Sequence[SyncBatch]) -> list[str]:
+        """Runs unfinished batches; one that fails holds up neither the others nor new changes. Says what failed."""
+        problems = []
+        for key in keys:
+            try:
+                self._run(INCREMENTAL_SYNC, key)
+            except Problem as problem:
+                problems.append(str(problem))
+        return problems
 
     def _unfinished_deltas(self) -> list[Batch]:
         with self.site.ledger.read() as db:

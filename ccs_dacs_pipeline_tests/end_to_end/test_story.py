@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from ccs_dacs_pipeline.cli.console import Problem
 from ccs_dacs_pipeline.folders import LocalFolder
+from ccs_dacs_pipeline.ledger import life
 from ccs_dacs_pipeline.ledger.acknowledgements import Acknowledgement, store
 from ccs_dacs_pipeline.ledger.contents import tally_of
 from ccs_dacs_pipeline.ledger.life import BatchStateError
@@ -295,6 +296,23 @@ class TestOperator:
         world.worker.resume("delta-1", wait=5)
         world.sync()
         world.sandbox.dacs.wait_until_idle()
+        world.sync()
+        world.assert_quiet()
+
+    def test_an_unfinished_batch_that_fails_again_keeps_new_changes_from_nothing(self, world):
+        world.initial()
+        world.sandbox.ccs.touch("person", a_person(world))
+        world.worker.sync(wait=5)
+        world.sandbox.dacs.wait_until_idle()
+        with world.site.ledger.write() as db:
+            life.replay(db, "delta-1")
+        world.site.frames.delete("delta-1")  # lost: no attempt at the replay can succeed
+        world.sandbox.ccs.change(5)
+        with pytest.raises(Problem, match="delta-1 failed"):
+            world.worker.sync(wait=5)
+        world.sandbox.dacs.wait_until_idle()
+        assert not world.sandbox.ccs.summary()["sync_requests"]["PENDING"]
+        world.worker.abort("delta-1", wait=5)
         world.sync()
         world.assert_quiet()
 
