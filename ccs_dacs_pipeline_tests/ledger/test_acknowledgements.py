@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ccs_dacs_pipeline.ledger import Ledger
+from ccs_dacs_pipeline.ledger import Ledger, requests
 from ccs_dacs_pipeline.ledger.acknowledgements import Acknowledgement, Stored, match_parked, store
 from ccs_dacs_pipeline.ledger.report import answers_due, overdue, status
 from ccs_dacs_pipeline.ledger.requests import DISCARDED, SYNCHRONIZED, Settlement
@@ -266,6 +266,26 @@ def test_more_are_taken_than_one_statement_holds(ledger: Ledger):
         assert store(db, items + items[:7]) == Stored(accepted=1300, duplicates=7, parked=0)
     assert take(ledger) == {"delta-1"}
     assert len(due_ids(ledger)) == 1000  # the page asked for
+
+
+def test_to_record_what_ccs_was_told_takes_one_statement_however_many_wait(ledger: Ledger):
+    """One a request would search the thousands in the same state each time, and so take quadratic time."""
+    ids = [f"{number:014d}" for number in range(300)]
+    send(ledger, start_delta(ledger, 1, *(change(one, f"e{one}") for one in ids)))
+    acknowledge(ledger, **dict.fromkeys(ids, False))
+    take(ledger)
+    updates: list[bool] = []
+
+    def note_update(_db: object, _cursor: object, text: str, _values: object, _context: object, many: bool) -> None:
+        if text.startswith("UPDATE acknowledgements"):
+            updates.append(many)
+
+    with ledger.write() as db:
+        sa.event.listen(db, "before_cursor_execute", note_update)
+        due = requests.due(db, 300)
+        requests.settle(db, [(one, Settlement.POSITIVE) for one in due])
+    assert updates == [False]
+    assert figures(ledger)["delivered"] == 300
 
 
 def test_posts_about_the_same_requests_at_once_count_each_item_once(ledger: Ledger):
