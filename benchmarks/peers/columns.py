@@ -100,8 +100,10 @@ def _name(business: pl.Expr) -> pl.Expr:
     halves = entity.str.splitn(",", 2).struct
     family, given = (halves.field(half).str.strip_chars(" ").replace("", None) for half in ("field_0", "field_1"))
     both = first.is_not_null() & last.is_not_null()
-    human = pl.when(both).then(first + " " + last).otherwise(
-        pl.concat_str(given, family, separator=" ", ignore_nulls=True).replace("", None)
+    human = (
+        pl.when(both)
+        .then(first + " " + last)
+        .otherwise(pl.concat_str(given, family, separator=" ", ignore_nulls=True).replace("", None))
     )
     return pl.when(business).then(entity).otherwise(human)
 

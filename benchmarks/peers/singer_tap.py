@@ -32,7 +32,7 @@ class KeysetPaginator(BaseAPIPaginator[str | None]):
         """Reads it from the answer's head, without decoding the answer a second time."""
         return HAS_MORE in response.content[:HEAD_BYTES]
 
-    def get_next(self, response: Response) -> str | None:  # noqa: ARG002 -- the SDK's signature
+    def get_next(self, response: Response) -> str | None:
         """The last id read."""
         return self._stream.last_id
 
@@ -60,7 +60,7 @@ class EntityStream(RESTStream[str | None]):
         """Keyset paging."""
         return KeysetPaginator(self)
 
-    def prepare_request_payload(self, context: Any, next_page_token: str | None) -> dict[str, Any]:  # noqa: ANN401, ARG002
+    def prepare_request_payload(self, context: Any, next_page_token: str | None) -> dict[str, Any]:  # noqa: ANN401
         """The body of a search."""
         filters = {"afterId": next_page_token} if next_page_token else {}
         return {"filters": filters, "limit": self.config["page_size"]}
@@ -71,7 +71,7 @@ class EntityStream(RESTStream[str | None]):
         self.last_id = records[-1][self.entity.id_member] if records else None
         return records
 
-    def post_process(self, row: dict[str, Any], context: Mapping[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
+    def post_process(self, row: dict[str, Any], context: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The mapped row."""
         return self.entity.map(row)
 

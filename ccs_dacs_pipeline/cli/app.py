@@ -195,10 +195,18 @@ def sandbox(
     port: Port = 0,
     upload: Annotated[Path | None, typer.Option(help="Upload folder that the simulated DACS watches.")] = None,
     inbox: Annotated[str | None, typer.Option(help="Where the simulated DACS posts acknowledgements.")] = None,
+    latency: Annotated[float, typer.Option(min=0, help="Seconds added to every call of CCS.")] = 0.0,
 ) -> None:
     """Serves the simulated CCS and DACS until stopped."""
     dev_services.serve_sandbox(
-        load_settings(), persons=persons, seed=seed, host=host, port=port, upload=upload, inbox=inbox
+        load_settings(),
+        persons=persons,
+        seed=seed,
+        host=host,
+        port=port,
+        upload=upload,
+        inbox=inbox,
+        latency=latency,
     )
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,19 @@ _POLL_SECONDS = 0.5
 
 
 def serve_sandbox(
-    settings: Settings, *, persons: int, seed: int, host: str, port: int, upload: Path | None, inbox: str | None
+    settings: Settings,
+    *,
+    persons: int,
+    seed: int,
+    host: str,
+    port: int,
+    upload: Path | None,
+    inbox: str | None,
+    latency: float = 0.0,
 ) -> None:
     """Serves the simulated CCS and DACS until stopped; DACS watches the site's upload folder unless told otherwise."""
     config = _config(settings, persons, seed, host, port, upload or Path(settings.folder("upload")), inbox)
+    config = replace(config, latency_seconds=latency)
     try:
         serve(config)
     except OSError as error:
