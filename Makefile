@@ -3,10 +3,11 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+WHAT   ?= initial
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
            --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: help demo dev test lint lock clean
+.PHONY: help demo dev test bench lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## lists the targets
@@ -27,6 +28,9 @@ dev: $(READY)  ## sandbox, inbox, Dagster UI and daemon with the sensors on
 test: $(READY)  ## the default test suite
 	$(BIN)/pytest -n auto --dist loadfile $(PYTEST_FLAGS)
 
+bench: $(READY)  ## a benchmark: WHAT=initial|memory|latency|delta|acknowledgements (benchmarks/README.md)
+	$(BIN)/python -m benchmarks $(WHAT) $(BENCH_FLAGS)
+
 lint: $(READY)  ## style, types, definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,6 +41,7 @@ lock:  ## compiles requirements/*.txt anew (needs uv)
 	$(COMPILE) --all-extras pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) --all-extras pyproject.toml requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) requirements/browser.in -o requirements/browser.txt
+	$(COMPILE) benchmarks/peers.in -o benchmarks/peers.txt
 
 clean:  ## removes what the targets made, but for data
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) benchmarks/.venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis

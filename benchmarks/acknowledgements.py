@@ -147,8 +147,8 @@ def _report(
         results=results,
         ratios={f"ledger's share, {one['name']}": one["ledger"]["seconds"] / one["seconds"] for one in results},
         notes=[
-            "Ledger: wall-clock seconds in open transactions over all threads, waiting for one included. Where several "
-            "wait at once (the inbox) the share may pass 100 %."
+            "Ledger: wall-clock seconds in open transactions over all threads, waiting for one included.",
+            "Where several wait at once (the inbox) its share may pass 100 %.",
         ],
     )
     lines = [

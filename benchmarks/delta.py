@@ -6,8 +6,10 @@ out. The start of a process, which a daemon adds to every run alike, would only 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -52,8 +54,10 @@ class Passes:
     """Evaluates the sensor and carries out runs, as the daemon would."""
 
     def __init__(self, site: Site, instance: dg.DagsterInstance, sandbox: SandboxProcess) -> None:
-        # Not at the top: the module's own definitions read the settings of the environment.
-        from ccs_dacs_pipeline.definitions import build_defs  # noqa: PLC0415 - as said above
+        # Dagster's own remarks, on betas and on steps that yield nothing, are no concern of the figures.
+        warnings.filterwarnings("ignore", category=dg.BetaWarning)
+        logging.disable(logging.WARNING)
+        from ccs_dacs_pipeline.definitions import build_defs  # noqa: PLC0415 - reads the settings of the environment
 
         self._site, self._instance, self._sandbox = site, instance, sandbox
         self._resource = dg.ResourceDefinition.hardcoded_resource(site)
@@ -90,8 +94,12 @@ class Passes:
     def asked(self) -> str | None:
         """The partition that the sensor asks a run for."""
         sensor = self._defs.resolve_sensor_def(_SENSOR)
-        context = dg.build_sensor_context(
-            instance=self._instance, resources={"site": self._resource}, definitions=self._defs
+        # As the daemon makes it: with the instance's reference, so that partitions asked for count as there.
+        context = dg.SensorEvaluationContext(
+            instance_ref=self._instance.get_ref(),
+            instance=self._instance,
+            definitions=self._defs,
+            resources={"site": self._resource},
         )
         with context:
             asked = sensor.evaluate_tick(context).run_requests
@@ -197,8 +205,8 @@ def _report(
         ratios={"requests / nothing pending": many / nothing, "requests / 1 request": many / single},
         stages=[asdict(stage) for stage in full[(len(full) - 1) // 2].stages],
         notes=[
-            "Nothing pending: the run's first asset finds that, and Dagster skips the rest of the graph. 1 request: "
-            "every asset of the graph runs, with next to no rows."
+            "Nothing pending: the run's first asset finds that, and Dagster skips the rest of the graph.",
+            "1 request: every asset of the graph runs, with next to no rows.",
         ],
     )
     report.tables = [_passes_table(results, runs), stage_table(report.stages)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -15,6 +14,7 @@ from ccs_dacs_pipeline.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "ccs_dacs_pipeline.cli")
 
@@ -67,7 +67,8 @@ def stages_of(instance: dg.DagsterInstance, run_id: str, measured: Measured) -> 
     ended = measured.started + measured.seconds
     spans = [("before the first asset", measured.started, first), *found, ("after the last asset", last, ended)]
     return [
-        Stage(name, end - begin, (measured.cpu if end == ended else measured.cpu_at(end)) - measured.cpu_at(begin))
+        # Of the last a tick of the kernel's clock may be missing.
+        Stage(name, end - begin, max(0.0, measured.cpu_at(end) - measured.cpu_at(begin)))
         for name, begin, end in spans
     ]
 

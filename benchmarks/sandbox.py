@@ -6,24 +6,24 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
 
 import httpx
 
 from benchmarks.machine import Failed, cpu_seconds
 from ccs_dacs_pipeline.settings import PREFIX
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 USER = "sandbox"
 _GRACE_SECONDS = 30
+_TOP = Path(__file__).parents[1]
+"""Where `benchmarks` is found by the processes that a benchmark starts, wherever it was started itself."""
 
 
 def clean_environment() -> dict[str, str]:
     """This environment without settings of the pipeline, so that each benchmark has those that it makes."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "DAGSTER_"))}
-    return mine | {f"{PREFIX}ENV_FILE": ""}
+    return mine | {f"{PREFIX}ENV_FILE": "", "PYTHONPATH": str(_TOP)}
 
 
 class SandboxProcess:

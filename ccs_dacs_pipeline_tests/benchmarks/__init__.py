@@ -1,0 +1,1 @@
+"""The benchmarks, at the smallest size."""
