@@ -36,9 +36,9 @@ class Peer:
 
 
 PEERS = (
-    Peer("dlt-rows", "dlt, rest_api, Python map", "dlt_rows.py", "files/dacs/{}/*.csv", "quoted", 2000),
-    Peer("dlt-arrow", "dlt, Arrow tables", "dlt_arrow.py", "files/dacs/{}/*.csv", "quoted", 2000),
-    Peer("singer", "Singer SDK tap | target", "singer.py", "files/{}.csv", "plain", 2000),
+    Peer("dlt-rows", "dlt, rest_api, Python map", "dlt_rows.py", "files/dacs/{}/*.csv", "quoted", 10_000),
+    Peer("dlt-arrow", "dlt, Arrow tables", "dlt_arrow.py", "files/dacs/{}/*.csv", "quoted", 10_000),
+    Peer("singer", "Singer SDK tap | target", "singer.py", "files/{}.csv", "plain", 10_000),
 )
 
 

@@ -46,7 +46,7 @@ def configure(given: Arguments, *, quoting: str) -> None:
         "RUNTIME__LOG_LEVEL": "ERROR",
         "DATA_WRITER__DISABLE_COMPRESSION": "true",
         "DATA_WRITER__BUFFER_MAX_ITEMS": "20000",
-        "DATA_WRITER__FILE_MAX_ITEMS": "200000",  # else one file per table, and one process to normalize it
+        "DATA_WRITER__FILE_MAX_ITEMS": "50000",  # else one file per table, and one process to normalize it
         "NORMALIZE__DATA_WRITER__DELIMITER": "\t",
         "NORMALIZE__DATA_WRITER__INCLUDE_HEADER": "false",
         "NORMALIZE__DATA_WRITER__QUOTING": quoting,
