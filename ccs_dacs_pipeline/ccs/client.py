@@ -47,6 +47,12 @@ TOKEN_SECONDS = 300.0
 """How long a token is used that came without `expires_in`."""
 IDLE_SECONDS = 5.0
 """How long an idle connection is kept: one that a firewall has dropped unnoticed would leave a transition unknown."""
+_BUSINESS_ERRORS = (
+    httpx.codes.BAD_REQUEST,
+    httpx.codes.CONFLICT,
+    httpx.codes.GONE,
+    httpx.codes.UNPROCESSABLE_ENTITY,
+)
 LONGEST_WAIT = 1e9
 """Seconds; a longer `Retry-After` is read as this, which still is a date."""
 
@@ -429,7 +435,12 @@ def _accept(call: _Call, reply: _Reply) -> bytes:
         raise _Fault(str(call), f"answered {status}", sent=not busy, repeatable=busy, retry_after=wait)
     problem = _problem(reply.body)
     reason = ": ".join(text for text in (f"refused with {status}", str(problem), _way_out(call, status)) if text)
-    raise (Rejected if status == httpx.codes.BAD_REQUEST else Permanent)(str(call), reason, status, problem)
+    raise (Rejected if _is_business_error(status, problem) else Permanent)(str(call), reason, status, problem)
+
+
+def _is_business_error(status: int, problem: Problem) -> bool:
+    """Whether CCS itself refuses this one call, not a gateway or a missing right or service every call of its kind."""
+    return status in _BUSINESS_ERRORS or (status == httpx.codes.NOT_FOUND and problem != Problem())
 
 
 def _way_out(call: _Call, status: int) -> str:

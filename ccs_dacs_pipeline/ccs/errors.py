@@ -80,7 +80,7 @@ class Permanent(CcsError):
 
 
 class Rejected(Permanent):
-    """A business error: 400, for example the transition of a sync request whose state is final."""
+    """A business error, about this one call: 400 or the like, as for the transition of a request that is final."""
 
 
 class BadAnswer(CcsError):

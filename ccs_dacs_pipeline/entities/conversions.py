@@ -44,8 +44,8 @@ def midnight(text: pl.Expr) -> pl.Expr:
 def instant(text: pl.Expr) -> pl.Expr:
     """An ISO 8601 date and time with offset as Datetime in UTC; null for any other text."""
     timestamp = pl.when(text.str.contains(f"^{_DATE}T{_TIME}{_OFFSET}$")).then(text)
-    timestamp = timestamp.str.replace(_NO_SECONDS, "${1}:00$2")
-    return timestamp.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", time_zone="UTC", strict=False)
+    with_seconds = timestamp.str.replace(_NO_SECONDS, "${1}:00$2")
+    return with_seconds.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", time_zone="UTC", strict=False)
 
 
 def unlike_instant(text: pl.Expr) -> pl.Expr:

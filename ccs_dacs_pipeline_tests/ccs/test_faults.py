@@ -130,11 +130,15 @@ def test_a_retry_after_beyond_the_time_of_the_call_ends_it_at_once(start: Start)
         count(client)
 
 
-@pytest.mark.parametrize(("status", "kind"), [(400, Rejected), (401, Permanent), (404, Permanent), (409, Permanent)])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, Rejected), (401, Permanent), (403, Permanent), (404, Rejected), (409, Rejected), (422, Rejected)],
+)
 def test_what_is_refused_is_not_repeated(start: Start, status: int, kind: type[Permanent]) -> None:
     client, server = start(in_turn(reply({"title": "No"}, status=status)))
-    with pytest.raises(kind, match=f"refused with {status}: No"):
+    with pytest.raises(Permanent, match=f"refused with {status}: No") as error:
         count(client)
+    assert type(error.value) is kind
     assert len(server.requests) == 1
 
 
