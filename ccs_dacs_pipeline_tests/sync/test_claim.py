@@ -1,16 +1,13 @@
 """The order of claims: an entity's newest request first, each entity once per round (sync-lifecycle.md, 1 and 2)."""
 
-import time
 from collections import Counter
 from itertools import pairwise
-from types import SimpleNamespace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ccs_dacs_pipeline.ledger.requests import Claim
-from ccs_dacs_pipeline.sync.claim import CHUNK, _rounds, chunks, in_parallel
+from ccs_dacs_pipeline.sync.claim import CHUNK, _rounds, chunks
 
 
 def claim(request_id: str, entity_id: str, entity: str = "contact") -> Claim:
@@ -64,18 +61,3 @@ def test_pieces_hold_at_most_what_one_search_takes_and_lose_nothing(number: int)
     assert [one for piece in pieces for one in piece] == list(range(number))
     assert all(0 < len(piece) <= CHUNK for piece in pieces)
     assert all(len(piece) == CHUNK for piece in pieces[:-1])
-
-
-def test_after_an_error_no_other_call_is_begun():
-    """A CCS that is down is waited for a few times, not once for each of five hundred requests."""
-    begun = []
-
-    def fail(item: int) -> None:
-        begun.append(item)
-        time.sleep(0.02)
-        raise ConnectionError
-
-    site = SimpleNamespace(settings=SimpleNamespace(ccs_concurrency=2))
-    with pytest.raises(ConnectionError):
-        in_parallel(site, fail, range(500))
-    assert len(begun) < 20
