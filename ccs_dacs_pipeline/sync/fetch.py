@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ccs_dacs_pipeline.ledger.life import Batch
     from ccs_dacs_pipeline.sync.site import Site
 
-PAGES_PER_RANGE = 20
+PAGES_PER_RANGE = 10
 """A range is read again as a whole when it is incomplete (sync-lifecycle.md, Completeness)."""
 
 
