@@ -9,12 +9,10 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from benchmarks.sandbox import SandboxProcess
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -24,6 +22,13 @@ _GONE = (FileNotFoundError, ProcessLookupError)
 
 MemoryKind = Literal["rss", "pss"]
 """How memory is counted: `rss` is cheap to read; `pss` parts what processes share, and costs milliseconds a reading."""
+
+
+class Beside(Protocol):
+    """A process that works beside what is measured; its CPU is told apart."""
+
+    def cpu(self) -> float:
+        """CPU seconds spent so far."""
 
 
 class Failed(Exception):
@@ -131,7 +136,7 @@ def run(
     command: Sequence[str | Path],
     *,
     env: Mapping[str, str],
-    sandbox: SandboxProcess | None = None,
+    sandbox: Beside | None = None,
     memory: MemoryKind = "rss",
 ) -> Measured:
     """Runs a command to its end and measures it.
@@ -176,7 +181,7 @@ def run(
     )
 
 
-def run_here(work: Callable[[], object], *, sandbox: SandboxProcess) -> Measured:
+def run_here(work: Callable[[], object], *, sandbox: Beside) -> Measured:
     """Does some work in this process and measures it, like `run` a command."""
     served, used = sandbox.cpu(), time.process_time()
     before = sample(os.getpid()).cpu
