@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from ccs_dacs_pipeline.assets.work import HOLDER_TAG, PARTITIONS
 from ccs_dacs_pipeline.ccs import CcsError
 from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, INITIAL_SYNC, deliver_acknowledgements
-from ccs_dacs_pipeline.ledger import LedgerError
+from ccs_dacs_pipeline.ledger import LedgerError, orphans
 from ccs_dacs_pipeline.ledger.leases import INCREMENTAL, SNAPSHOTS, held_by_other, live_holders
 from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage, gate_holder, highest_number
 from ccs_dacs_pipeline.ledger.report import answers_due, unfinished
@@ -35,6 +35,7 @@ UNDER_WAY = [
     dg.DagsterRunStatus.SUSPENDED,
     dg.DagsterRunStatus.CANCELING,
 ]
+_RUN_KEY_TAG = "dagster/run_key"
 _FIRST_WAIT = timedelta(seconds=15)
 _LONGEST_WAIT = timedelta(hours=1)
 _LOOKED_BACK = 10
@@ -61,6 +62,9 @@ class View:
         pending: pending requests in CCS.
         blocked: pending requests that the last pick found to be waiting for unfinished batches.
         highest: the highest delta number in ledger and partitions.
+        highest_resync: the same of resyncs.
+        children: entities to be sent again, since their parents are delivered by now.
+        trouble: why CCS could not be asked.
     """
 
     now: datetime
@@ -72,6 +76,9 @@ class View:
     pending: int
     blocked: int
     highest: int
+    highest_resync: int = 0
+    children: int = 0
+    trouble: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,11 @@ class Skip:
 
 
 def decide(view: View) -> Ask | Skip:
-    """Decides on the next run: an unfinished batch first, else a new delta, at most one."""
+    """Decides on the next run: an unfinished batch first, else children to be sent again, else a new delta.
+
+    While CCS does not answer only batches go on that need nothing of it: a run of another would fail, and put off the
+    next attempt at it.
+    """
     shard = next((batch for batch in view.unfinished if _shard_is_ready(batch, view)), None)
     if shard is not None:
         return Ask(shard.key, INITIAL_SYNC)
@@ -103,8 +114,23 @@ def decide(view: View) -> Ask | Skip:
     ready = next((batch for batch in may_go if _is_ready(batch, view)), None)
     if ready is not None:
         return Ask(ready.key, INCREMENTAL_SYNC)
+    return _decide_on_new(view, deltas, going)
+
+
+def _decide_on_new(view: View, deltas: Sequence[Batch], going: Sequence[Batch]) -> Ask | Skip:
+    """Decides when no unfinished batch is to go on.
+
+    Args:
+        view: what the sensor sees.
+        deltas: unfinished deltas and resyncs.
+        going: those of them that do not wait for an operator.
+    """
+    if view.trouble is not None:
+        return Skip(f"Cannot look: {view.trouble}")
     if view.gate is not None:
         return Skip(f"held by snapshot {view.gate}; {view.pending} requests are pending")
+    if view.children:
+        return Ask(SyncBatch(Mode.RESYNC, view.highest_resync + 1), INCREMENTAL_SYNC)
     if not view.pending:
         return Skip(_waiting(going, "nothing pending"))
     if deltas and view.pending == view.blocked:
@@ -131,6 +157,8 @@ def _waits_for_shards(batch: Batch, view: View) -> bool:
 def _is_ready(batch: Batch, view: View) -> bool:
     if batch.aside is Aside.HELD:
         return view.gate is None
+    if view.trouble is not None and not batch.rows_fixed:
+        return False
     return batch.updated + back_off(max(batch.attempts, 1)) <= view.now
 
 
@@ -161,20 +189,30 @@ def pending_sensor(jobs: Sequence[object], *, running: bool) -> dg.SensorDefinit
         try:
             _end_dead_runs(context.instance, site)
             decision = decide(_view(context, site))
-        except (CcsError, LedgerError, SettingsError) as error:
+        except (LedgerError, SettingsError) as error:
             return dg.SkipReason(f"Cannot look: {error}")
         if isinstance(decision, Skip):
             return dg.SkipReason(decision.reason)
         key = str(decision.key)
-        attempt = context.instance.get_runs_count(dg.RunsFilter(tags={"dagster/partition": key})) + 1
-        request = dg.RunRequest(
-            run_key=f"{key}:{attempt}", partition_key=key, job_name=decision.job, tags=tags_of(decision.key)
-        )
+        runs = context.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": key}))
+        run_key = next_run_key(key, [run.tags.get(_RUN_KEY_TAG, "") for run in runs])
+        request = dg.RunRequest(run_key=run_key, partition_key=key, job_name=decision.job, tags=tags_of(decision.key))
         return dg.SensorResult(
             run_requests=[request], dynamic_partitions_requests=[PARTITIONS.build_add_request([key])]
         )
 
     return pending_sync_requests
+
+
+def next_run_key(key: str, used: Collection[str]) -> str:
+    """Returns a run key for a batch that none of its runs has: one that is used is never asked for again.
+
+    Args:
+        key: the batch.
+        used: the run keys of its runs; some may have been deleted, others have none.
+    """
+    numbers = [run_key.removeprefix(f"{key}:") for run_key in used]
+    return f"{key}:{max((int(number) for number in numbers if number.isdecimal()), default=0) + 1}"
 
 
 def is_dead(holder: str, last_event: datetime, *, holders: Collection[str], patience: timedelta, now: datetime) -> bool:
@@ -219,7 +257,11 @@ def tags_of(key: SyncBatch) -> dict[str, str]:
 def _view(context: dg.SensorEvaluationContext, site: Site) -> View:
     runs = context.instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY))
     active = {run.tags.get("dagster/partition", "") for run in runs}
-    pending = count_pending(site)
+    pending, trouble = 0, None
+    try:
+        pending = count_pending(site)
+    except CcsError as error:
+        trouble = str(error)
     grace = site.settings.ccs_call_seconds
     with site.ledger.read() as db:
         lane_held = held_by_other(db, INCREMENTAL, grace=grace)
@@ -232,18 +274,22 @@ def _view(context: dg.SensorEvaluationContext, site: Site) -> View:
             snapshot_active=held_by_other(db, SNAPSHOTS, grace=grace),
             pending=pending,
             blocked=marked(db, BLOCKED) or 0,
-            highest=max(highest_number(db, Mode.DELTA), _highest_partition(context.instance)),
+            highest=max(highest_number(db, Mode.DELTA), highest_partition(context.instance, Mode.DELTA)),
+            highest_resync=max(highest_number(db, Mode.RESYNC), highest_partition(context.instance, Mode.RESYNC)),
+            children=len(orphans.ready(db, 1)),
+            trouble=trouble,
         )
 
 
-def _highest_partition(instance: dg.DagsterInstance) -> int:
+def highest_partition(instance: dg.DagsterInstance, mode: Mode) -> int:
+    """Returns the highest batch number of a mode among the partitions, 0 when there is none."""
     numbers = [0]
     for key in instance.get_dynamic_partitions(SYNC_BATCH):
         try:
             batch = SyncBatch.parse(key)
         except KeyRefusedError:
             continue
-        if batch.mode is Mode.DELTA:
+        if batch.mode is mode:
             numbers.append(batch.number)
     return max(numbers)
 

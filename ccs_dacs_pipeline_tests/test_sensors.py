@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage
 from ccs_dacs_pipeline.partitions import Mode, SyncBatch
-from ccs_dacs_pipeline.sensors import UNDER_WAY, Ask, Skip, View, back_off, decide, tags_of, why_not_deliver
+from ccs_dacs_pipeline.sensors import (
+    UNDER_WAY,
+    Ask,
+    Skip,
+    View,
+    back_off,
+    decide,
+    next_run_key,
+    tags_of,
+    why_not_deliver,
+)
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=1)
@@ -81,6 +91,14 @@ SHARD_2 = batch("initial-7-02of02")
         pytest.param(seen(batch("delta-16")), "delta-16", id="unfinished, though nothing is pending"),
         pytest.param(seen(batch("delta-9"), batch("delta-16")), "delta-9", id="the oldest unfinished first"),
         pytest.param(seen(batch("resync-3"), batch("delta-16")), "resync-3", id="a resync is an incremental batch"),
+        pytest.param(
+            seen(pending=3, children=1, highest_resync=4), "resync-5", id="children of delivered parents first"
+        ),
+        pytest.param(
+            seen(batch("delta-15"), batch("delta-16", Stage.SEALED), trouble="CCS is down"),
+            "delta-16",
+            id="what needs nothing of CCS goes on while that is down",
+        ),
         pytest.param(seen(FRESH, batch("delta-17")), "delta-17", id="one in back-off lets the next go on"),
         pytest.param(seen(FRESH, pending=3), "delta-18", id="one in back-off lets a new delta go on"),
         pytest.param(seen(STOPPED, batch("delta-16")), "delta-16", id="a stopped one is never asked for"),
@@ -402,3 +420,21 @@ class TestDelivery:
     def test_under_way_is_every_status_that_is_not_final(self):
         final = {SUCCESS, FAILURE, CANCELED}
         assert set(UNDER_WAY) == set(dg.DagsterRunStatus) - final - {dg.DagsterRunStatus.MANAGED}
+
+
+def test_while_ccs_is_down_what_needs_it_is_not_begun_and_the_reason_is_told():
+    view = seen(batch("delta-15"), batch("initial-7-01of02"), trouble="CCS is down", children=2)
+    assert decide(view) == Skip("Cannot look: CCS is down")
+
+
+@pytest.mark.parametrize(
+    ("used", "expected"),
+    [
+        ([], "delta-1:1"),
+        (["delta-1:1"], "delta-1:2"),
+        (["delta-1:3", "delta-1:2"], "delta-1:4"),  # the first was deleted
+        (["", "delta-1:2", "by hand"], "delta-1:3"),  # runs without a key, or with a foreign one
+    ],
+)
+def test_a_run_key_is_never_one_that_a_run_has(used: list[str], expected: str):
+    assert next_run_key("delta-1", used) == expected

@@ -214,6 +214,7 @@ class Worker:
                 if batch is None or batch.aside is Aside.HELD:
                     break
                 keys.append(key)
+            keys += self._send_children()
             with self.site.ledger.read() as db:
                 snapshot = life.gate_holder(db)
                 batches = [life.get(db, key) for key in keys]
@@ -226,6 +227,19 @@ class Worker:
         if not keys:
             say("nothing pending")
         return {"batches": lines, "held": None}
+
+    def _send_children(self) -> list[SyncBatch]:
+        """Sends again what was sent while its parent was withheld, once that is delivered; says in which batches."""
+        keys: list[SyncBatch] = []
+        while start.children_due(self.site):
+            with self.site.ledger.read() as db:
+                key = SyncBatch(Mode.RESYNC, life.highest_number(db, Mode.RESYNC) + 1)
+            self._run(INCREMENTAL_SYNC, key)
+            with self.site.ledger.read() as db:
+                if life.find(db, key) is None:
+                    break
+            keys.append(key)
+        return keys
 
     def _run_each(self, keys: Sequence[SyncBatch]) -> list[str]:
         """Runs unfinished batches; one that fails holds up neither the others nor new changes. Says what failed."""
@@ -272,7 +286,10 @@ class Worker:
             if left:
                 say(f"{len(left)} of the entities are in unfinished batches and go with those, for example {left[0]}.")
             self._run(INCREMENTAL_SYNC, key)
-            return self._delivered(key.owner)
+            figures = self._delivered(key.owner)
+            for children in self._send_children():
+                figures["batches"] += self._delivered(children.owner)["batches"]
+            return figures
 
     def resume(self, owner: str, *, wait: float) -> dict[str, Any]:
         """Lets a batch or snapshot go on, to delivery."""

@@ -126,14 +126,8 @@ def clear_quarantine(db: Connection, key: SyncBatch) -> None:
         batch_entities.c.entity_id == quarantine.c.entity_id,
         batch_entities.c.outcome != "left",
     )
-    older = quarantine.c.open & (quarantine.c.batch != str(key))
-    db.execute(sa.update(quarantine).where(older, sa.exists().where(mine)).values(open=False))
-
-
-def quarantined(db: Connection, entity: str) -> list[str]:
-    """Returns the ids of an entity's records that are quarantined now, each once."""
-    found = (quarantine.c.entity == entity) & quarantine.c.open
-    return list(db.execute(sa.select(quarantine.c.entity_id).where(found).distinct()).scalars())
+    older = quarantine.c.batch != str(key)
+    db.execute(sa.update(quarantine).where(older, sa.exists().where(mine)).values(open=False, rejected=False))
 
 
 def batches_with_old_frames(db: Connection, before: datetime) -> list[str]:

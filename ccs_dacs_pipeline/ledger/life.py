@@ -346,7 +346,7 @@ def finish_delivery(db: Connection, owned_batches: Sequence[Batch]) -> None:
         # What this snapshot read again is judged anew; older findings about it no longer stand.
         older = quarantine.c.batch.not_in([str(batch.key) for batch in owned_batches])
         read = quarantine.c.entity_id.between(owned_batches[0].low_id, owned_batches[-1].high_id)
-        db.execute(sa.update(quarantine).where(older, read, quarantine.c.open).values(open=False))
+        db.execute(sa.update(quarantine).where(older, read).values(open=False, rejected=False))
 
 
 def _end_snapshot(db: Connection, number: int, state: str) -> None:

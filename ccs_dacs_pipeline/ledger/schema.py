@@ -238,9 +238,25 @@ quarantine = sa.Table(
     sa.Column("field", sa.String(120), nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("open", sa.Boolean, nullable=False, server_default=sa.true()),
+    # Closed by an operator who accepts that the record is not sent: DACS still does not have it.
+    sa.Column("rejected", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 sa.Index("ix_quarantine_entity", quarantine.c.entity, quarantine.c.entity_id)
 sa.Index("ix_quarantine_batch", quarantine.c.batch, quarantine.c.entity)
+
+# Rows that a batch sends while DACS does not have what they refer to; due once it has (ledger/orphans.py).
+orphans = sa.Table(
+    "orphans",
+    metadata,
+    sa.Column("batch", KEY, sa.ForeignKey("batches.key"), primary_key=True),
+    sa.Column("entity", ENTITY, primary_key=True),
+    sa.Column("entity_id", ID, primary_key=True),
+    sa.Column("parent_entity", ENTITY, primary_key=True),
+    sa.Column("parent_id", ID, primary_key=True),
+    sa.Column("due", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+sa.Index("ix_orphans_entity", orphans.c.entity, orphans.c.entity_id)
+sa.Index("ix_orphans_parent", orphans.c.parent_entity, orphans.c.parent_id)
 
 acknowledgements = sa.Table(
     "acknowledgements",

@@ -12,7 +12,7 @@ import polars as pl
 from ccs_dacs_pipeline.ccs import Answer
 from ccs_dacs_pipeline.entities import MappingContext, map_records
 from ccs_dacs_pipeline.entities.model import REFERENCES_SCHEMA
-from ccs_dacs_pipeline.ledger import contents, requests
+from ccs_dacs_pipeline.ledger import contents, orphans, requests
 from ccs_dacs_pipeline.ledger.contents import Finding, Frame, Tally
 from ccs_dacs_pipeline.ledger.life import BatchStateError, get, refuse_aside, stop
 from ccs_dacs_pipeline.ledger.requests import Outcome
@@ -21,13 +21,14 @@ from ccs_dacs_pipeline.partitions import Mode
 from ccs_dacs_pipeline.sync.stored import recorded_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy.engine import Connection
 
     from ccs_dacs_pipeline.entities import Entity, Mapped
     from ccs_dacs_pipeline.ledger.leases import Lease
     from ccs_dacs_pipeline.ledger.life import Batch
+    from ccs_dacs_pipeline.ledger.orphans import Orphan
     from ccs_dacs_pipeline.sync.site import Site
 
 _BREAKER_LEAST = 20
@@ -52,7 +53,7 @@ def map_entity(site: Site, batch: Batch, entity: Entity, lease: Lease) -> Frame:
         if contents.frame_of(db, batch.key, entity.source) is None:
             raise BatchStateError(f"Materialize ccs/{entity.source} of {batch.key} first: there is nothing to map.")
         chosen = requests.to_send(db, batch.key, entity.name)
-        parents = _quarantined_parents(db, site, entity)
+        parents = withheld_parents(db, site, batch, entity)
     raw = recorded_frame(site, batch, entity.source)
     mapping = _Mapping(site, batch, entity, lease, chosen, parents, fetched=raw.rows)
     stored = site.frames.write(str(batch.key), entity.name, mapping.chunks())
@@ -62,17 +63,34 @@ def map_entity(site: Site, batch: Batch, entity: Entity, lease: Lease) -> Frame:
         lease.check(db)
         current = get(db, batch.key)
         contents.record_mapped(db, current, entity.name, frame, mapping.tally(frame), mapping.quarantined)
+        orphans.record(db, batch.key, entity.name, mapping.orphans)
         if not mapping.initial:
             requests.record_mapped(db, batch.key, entity.name, mapping.outcomes())
     return frame
 
 
-def _quarantined_parents(db: Connection, site: Site, entity: Entity) -> dict[str, list[str]]:
-    """Returns, for each column that refers to another entity, the ids of that entity that are quarantined now."""
-    referring = {
-        column.name: entity.sources[column.source].references for column in site.profile.entities[entity.name].columns
-    }
-    return {column: contents.quarantined(db, parent) for column, parent in referring.items() if parent}
+@dataclass(frozen=True)
+class Parents:
+    """A column that refers to another entity, and the ids of that entity that are withheld from DACS."""
+
+    column: str
+    entity: str
+    withheld: Sequence[str]
+
+
+def withheld_parents(db: Connection, site: Site, batch: Batch, entity: Entity) -> list[Parents]:
+    """Returns what of an entity's parents is withheld, for each column that refers to some."""
+    columns = site.profile.entities[entity.name].columns
+    referring = [(column.name, entity.sources[column.source].references) for column in columns]
+    return [Parents(column, parent, orphans.withheld(db, batch.key, parent)) for column, parent in referring if parent]
+
+
+def orphans_among(rows: pl.DataFrame, id_column: str, parents: Sequence[Parents]) -> Iterator[Orphan]:
+    """Yields the mapped rows that refer to withheld parents, one for each reference."""
+    for one in parents:
+        found = rows.filter(pl.col(one.column).is_in(one.withheld)) if one.withheld else rows.clear()
+        for child, parent in found.select(id_column, one.column).iter_rows():
+            yield child, one.entity, parent
 
 
 @dataclass
@@ -84,12 +102,12 @@ class _Mapping:
     entity: Entity
     lease: Lease
     chosen: Sequence[tuple[str, str | None, datetime]]
-    parents: Mapping[str, Sequence[str]]
+    parents: Sequence[Parents]
     fetched: int
     quarantined: list[Finding] = field(default_factory=list)
+    orphans: list[Orphan] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     _cleaned: Counter[str] = field(default_factory=Counter)
-    _unknown: Counter[str] = field(default_factory=Counter)
     # Of a delta only, which answers each request; a shard may hold millions of entities.
     _present: set[str] = field(default_factory=set)
     _not_eligible: dict[str, str] = field(default_factory=dict)
@@ -127,8 +145,8 @@ class _Mapping:
         self.quarantined.extend(Finding(*row) for row in mapped.quarantined.iter_rows())
         self.reasons.update(mapped.not_eligible["reason"].to_list())
         self._cleaned.update(mapped.cleaned)
-        for column, ids in self.parents.items():
-            self._unknown[column] += int(mapped.rows[column].is_in(ids).sum())
+        id_column = self.site.profile.entities[self.entity.name].id_column
+        self.orphans.extend(orphans_among(mapped.rows, id_column, self.parents))
         if not self.initial:
             self._present.update(raw[self.entity.id_member].str.strip_chars().to_list())
             self._not_eligible.update(dict(mapped.not_eligible.iter_rows()))
@@ -166,7 +184,9 @@ class _Mapping:
             quarantined=dict(Counter(finding.rule for finding in self.quarantined)),
             not_eligible=dict(self.reasons),
             cleaned=dict(self._cleaned),
-            unknown_references=dict(self._unknown),
+            unknown_references={
+                one.column: sum(parent == one.entity for _, parent, _ in self.orphans) for one in self.parents
+            },
         )
 
     def outcomes(self) -> dict[str, tuple[Outcome, dict[str, Any] | None]]:

@@ -11,7 +11,8 @@ from ccs_dacs_pipeline.dacs.manifest import ManifestFile, render_manifest
 from ccs_dacs_pipeline.dacs.names import manifest_name
 from ccs_dacs_pipeline.entities import ENTITIES
 from ccs_dacs_pipeline.folders import FileExists, SourceDiffers, SourceMissing, TargetDiffers, publish
-from ccs_dacs_pipeline.ledger import contents, requests
+from ccs_dacs_pipeline.frames import FramesMissing
+from ccs_dacs_pipeline.ledger import contents, orphans, requests
 from ccs_dacs_pipeline.ledger.life import (
     BatchStateError,
     GateClosedError,
@@ -25,11 +26,15 @@ from ccs_dacs_pipeline.ledger.life import (
     stop,
 )
 from ccs_dacs_pipeline.partitions import Mode
+from ccs_dacs_pipeline.sync.mapping import orphans_among, withheld_parents
 from ccs_dacs_pipeline.sync.stored import StoredDataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    import polars as pl
+
+    from ccs_dacs_pipeline.entities import Entity
     from ccs_dacs_pipeline.ledger.contents import File
     from ccs_dacs_pipeline.ledger.leases import Lease
     from ccs_dacs_pipeline.ledger.life import Batch
@@ -83,6 +88,8 @@ def deliver(site: Site, key: SyncBatch, lease: Lease) -> Delivery:
             lease.check(db)
             hold(db, key, error.snapshot)
         return Delivery(batches, [], str(error))
+    if len(batches) > 1 and not batches[0].rerun:
+        _find_orphans(site, batches, lease)
     files = _files_in_order(site, batches)
     try:
         for file in files:
@@ -97,6 +104,31 @@ def deliver(site: Site, key: SyncBatch, lease: Lease) -> Delivery:
     _record_delivery(site, batches, lease)
     with site.ledger.read() as db:
         return Delivery(owned(db, key.owner), _files_in_order(site, batches))
+
+
+def _find_orphans(site: Site, batches: Sequence[Batch], lease: Lease) -> None:
+    """Finds the children of parents that a shard quarantined after another shard's children were mapped."""
+    for entity in ENTITIES:
+        with site.ledger.read() as db:
+            parents = [one for one in withheld_parents(db, site, batches[0], entity) if one.withheld]
+        if not parents:
+            continue
+        id_column = site.profile.entities[entity.name].id_column
+        for batch in batches:
+            for rows in _mapped_rows(site, batch, entity):
+                found = set(orphans_among(rows, id_column, parents))
+                if found:
+                    with site.ledger.write() as db:
+                        lease.check(db)
+                        orphans.add(db, batch.key, entity.name, found)
+
+
+def _mapped_rows(site: Site, batch: Batch, entity: Entity) -> Iterator[pl.DataFrame]:
+    """Yields mapped rows; none when they are lost, since a shard is delivered without its frames too."""
+    try:
+        yield from site.frames.read(str(batch.key), entity.name)
+    except FramesMissing:
+        return
 
 
 def _files_in_order(site: Site, batches: Sequence[Batch]) -> list[File]:
@@ -158,6 +190,8 @@ def _record_delivery(site: Site, batches: Sequence[Batch], lease: Lease) -> None
             if batch.key.mode is Mode.DELTA and not batch.rerun:
                 acknowledged = site.settings.acknowledgements == "expected"
                 requests.settle_delivered(db, batch.key, acknowledged=acknowledged, answer=Answer.positive().to_json())
-            if batch.key.mode is not Mode.INITIAL:
+            if batch.key.mode is not Mode.INITIAL and not batch.rerun:
                 contents.clear_quarantine(db, batch.key)
+        if not fresh[0].rerun:  # a replay's rows are old: what was found since stands
+            orphans.deliver(db, fresh)
         requests.settle_batches(db)

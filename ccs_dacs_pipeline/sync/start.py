@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ccs_dacs_pipeline.ccs import SyncStatus
 from ccs_dacs_pipeline.entities import ENTITIES, entity_named
-from ccs_dacs_pipeline.ledger import requests
+from ccs_dacs_pipeline.ledger import orphans, requests
 from ccs_dacs_pipeline.ledger.life import (
     BatchStateError,
     GateClosedError,
@@ -88,7 +88,7 @@ def _create(site: Site, key: SyncBatch, lease: Lease) -> Nothing | None:
         return None
     if key.mode is Mode.DELTA:
         return _start_delta(site, key, lease)
-    raise BatchStateError(f"There is no batch {key}: a resync begins with `ccs-dacs resync`, which makes its key.")
+    return _start_resync_of_children(site, key, lease)
 
 
 def start_snapshot(site: Site, number: int, shards: int) -> None:
@@ -194,6 +194,32 @@ def start_resync(site: Site, entity: str, ids: Sequence[str]) -> tuple[SyncBatch
         requests.add_entities(db, key, ((name, entity_id) for entity_id in chosen))
         note(db, "resync chosen", str(key), entity=name, entities=len(chosen), left=len(left))
     return key, left
+
+
+def children_due(site: Site) -> int:
+    """Returns how many children can be sent again now that their parents are delivered, those of one batch at most."""
+    with site.ledger.read() as db:
+        return len(orphans.ready(db, site.settings.delta_max_requests))
+
+
+def _start_resync_of_children(site: Site, key: SyncBatch, lease: Lease) -> Nothing | None:
+    """Creates the resync of children that were sent while their parent was withheld, and that is delivered by now."""
+    try:
+        with site.ledger.write() as db:
+            lease.check(db)
+            chosen = orphans.ready(db, site.settings.delta_max_requests)
+            if not chosen:
+                raise BatchStateError(
+                    f"There is no batch {key}, and no children wait for their parents: a resync begins with "
+                    "`ccs-dacs resync`, which makes its key."
+                )
+            create_chosen(db, key, codes=incremental_codes(), first=site.settings.first_batch_numbers)
+            requests.add_entities(db, key, chosen)
+            orphans.forget(db, chosen)
+            note(db, "children of delivered parents", str(key), entities=len(chosen))
+    except GateClosedError as error:
+        return Nothing(str(error))
+    return None
 
 
 def ids_in_range(site: Site, entity: str, low_id: str, high_id: str) -> list[str]:

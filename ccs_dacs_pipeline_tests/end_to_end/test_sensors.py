@@ -6,11 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
+from ccs_dacs_pipeline.cli.console import Problem
 from ccs_dacs_pipeline.definitions import build_defs
+from ccs_dacs_pipeline.folders import LocalFolder
 from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC
+from ccs_dacs_pipeline.ledger import orphans
 from ccs_dacs_pipeline.ledger.leases import INCREMENTAL
-from ccs_dacs_pipeline.partitions import SYNC_BATCH
+from ccs_dacs_pipeline.ledger.schema import batches
+from ccs_dacs_pipeline.ledger.schema import orphans as orphan_rows
+from ccs_dacs_pipeline.partitions import SYNC_BATCH, SyncBatch
 
 PENDING, STORED = "pending_sync_requests", "stored_acknowledgements"
 
@@ -88,3 +94,31 @@ class TestEndedRequests:
         assert tick(world, STORED) == [None]
         world.worker.deliver_acknowledgements(wait=5)
         assert tick(world, STORED) == "no answers are due"
+
+
+class TestCcsIsDown:
+    """What needs nothing of CCS goes on all the same."""
+
+    def test_a_sealed_batch_is_resumed(self, world, tmp_path):
+        (tmp_path / "no-folder").write_text("")
+        world.site.upload = LocalFolder(tmp_path / "no-folder" / "upload")
+        world.sandbox.ccs.change(3)
+        with pytest.raises(Problem, match="no-folder"):
+            world.worker.sync(wait=5)
+        del world.site.upload
+        world.sandbox.stop()
+        with world.site.ledger.write() as db:
+            db.execute(sa.update(batches).values(updated=datetime.now(UTC) - timedelta(hours=2)))
+        assert tick(world, PENDING) == ["delta-1"]
+        world.worker.resume("delta-1", wait=5)
+        assert "Cannot look" in tick(world, PENDING)
+
+
+def test_children_of_a_delivered_parent_are_asked_for(world):
+    world.initial()
+    with world.site.ledger.write() as db:
+        agreement, _ = next(iter(world.sandbox.ccs.records("service_agreement")))
+        (shard,) = db.execute(sa.select(batches.c.key)).scalars()
+        orphans.add(db, SyncBatch.parse(shard), "metered_service", [(agreement, "contact", "0000000001")])
+        db.execute(sa.update(orphan_rows).values(due=True))
+    assert tick(world, PENDING) == ["resync-1"]

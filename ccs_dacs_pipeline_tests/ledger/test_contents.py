@@ -1,6 +1,6 @@
 """What a batch holds: figures, frames, files, manifest, quarantine (sync-lifecycle.md, Life of a batch)."""
 
-from ccs_dacs_pipeline.ledger import Ledger, contents, life
+from ccs_dacs_pipeline.ledger import Ledger, contents, life, orphans
 from ccs_dacs_pipeline.ledger.contents import File, Finding, Frame, Tally
 from ccs_dacs_pipeline.ledger.requests import DISCARDED, Outcome
 from ccs_dacs_pipeline.partitions import SyncBatch
@@ -11,6 +11,7 @@ from .batches import (
     change,
     claim,
     deliver,
+    delta,
     give_up,
     map_all,
     seal,
@@ -36,7 +37,7 @@ def file(key: SyncBatch, part: int, rows: int = 3, *, rerun: int = 0, entity: st
 
 def quarantined(ledger: Ledger, *ids: str, entity: str = "contact") -> set[str]:
     with ledger.read() as db:
-        return set(contents.quarantined(db, entity)) & set(ids)
+        return set(orphans.withheld(db, delta(99), entity)) & set(ids)
 
 
 def test_figures_and_frames_are_found_again(ledger: Ledger):
