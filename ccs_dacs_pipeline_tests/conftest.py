@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from ccs_dacs_pipeline.sync.site import Site
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from ccs_dacs_pipeline.sandbox.server import Middleware
 
 WAIT = 30.0
 TOKEN = "inbox-token"
@@ -90,12 +92,20 @@ class World:
         assert not {"PENDING", "AWAITINGACK"} & set(self.request_states())
 
 
-@pytest.fixture
-def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
-    """Makes a world: keyword arguments `sandbox` and `settings` change its defaults."""
+@contextmanager
+def worlds(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """Gives what makes worlds, all ended with the block.
+
+    Its keyword arguments: `sandbox` and `settings` change the defaults, `middleware` wraps the sandbox.
+    """
     with ExitStack() as stack:
 
-        def make(*, sandbox: dict[str, Any] | None = None, settings: dict[str, Any] | None = None) -> World:
+        def make(
+            *,
+            sandbox: dict[str, Any] | None = None,
+            settings: dict[str, Any] | None = None,
+            middleware: Middleware | None = None,
+        ) -> World:
             folder = tmp_path / f"world-{len(list(tmp_path.glob('world-*')))}"
             folder.mkdir()
             base: dict[str, Any] = {
@@ -117,12 +127,20 @@ def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
                 "inbox_url": inbox_url,
                 "inbox_token": TOKEN,
             }
-            running = stack.enter_context(Sandbox(SandboxConfig(**defaults | (sandbox or {}))))
+            config = SandboxConfig(**defaults | (sandbox or {}))
+            running = stack.enter_context(Sandbox(config, middleware=middleware))
             chosen = load_settings(**base | {"ccs_base_url": running.base_url} | (settings or {}))
             site = stack.enter_context(Site(chosen))
             instance = stack.enter_context(dg.DagsterInstance.ephemeral())
             return World(running, chosen, site, instance)
 
+        yield make
+
+
+@pytest.fixture
+def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """Makes a world: keyword arguments `sandbox`, `settings` and `middleware` change its defaults."""
+    with worlds(tmp_path) as make:
         yield make
 
 
