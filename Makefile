@@ -4,10 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 WHAT   ?= initial
+SEED   ?= 1
+KILLS  ?= 300
+SOAKED := $(addprefix ccs_dacs_pipeline_tests/end_to_end/test_,soak.py kill.py crash_points.py faults.py)
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
            --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: help demo dev test bench lint lock clean
+.PHONY: help demo dev test soak bench lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## lists the targets
@@ -27,6 +30,11 @@ dev: $(READY)  ## sandbox, inbox, Dagster UI and daemon with the sensors on
 
 test: $(READY)  ## the default test suite
 	$(BIN)/pytest -n auto --dist loadfile $(PYTEST_FLAGS)
+
+soak: $(READY)  ## many random kills, every crash point, many interleavings: SEED=1 KILLS=300
+	CCS_DACS_TEST_ALL=1 CCS_DACS_TEST_SEED=$(SEED) CCS_DACS_TEST_STEP_KILLS=$(KILLS) CCS_DACS_TEST_KILLS=10 \
+	CCS_DACS_TEST_SECONDS=1800 CCS_DACS_TEST_INTERLEAVINGS=1000 \
+	$(BIN)/pytest -o addopts="-q --strict-markers --strict-config" $(SOAKED)
 
 bench: $(READY)  ## a benchmark: WHAT=initial|memory|latency|delta|acknowledgements (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(WHAT) $(BENCH_FLAGS)
