@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import codecs
 import io
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
+from ccs_dacs_pipeline.dacs.zip_file import ZippedContent, content_limit, member_of
 from ccs_dacs_pipeline.parallel import CORES, ahead
 
 if TYPE_CHECKING:
@@ -61,12 +63,16 @@ def write_extract(
     attempt are replaced, and those of its names that no longer arise are removed. After an error, parts that were
     finished stay until a repeat replaces them: an extract file counts once it is recorded.
 
+    A name that ends in `.zip` makes each file a zip, whose only member is named as the file without that end. The same
+    records give the same bytes.
+
     Args:
         frames: the layout's columns in order, all String, null = empty field; ids ascend through all frames.
         folder: the extract folder.
         layout: columns of the entity.
         dialect: separator, header, line end and encoding.
-        max_bytes: limit of each file, header included; a record that is larger is a part of its own.
+        max_bytes: limit of each file, header included, and of what is in a zip; a record that is larger is a part of
+            its own.
         name_of: the file's name, given None when there is only one file, else the part from 1.
 
     Returns:
@@ -80,20 +86,24 @@ def write_extract(
     """
     header = _header(layout, dialect)
     blocks = _blocks(frames, layout, dialect, file=name_of(None))
-    pieces = split(blocks, limit=max_bytes - len(header), line_end=dialect.line_end.encode())
+    zipped = member_of(name_of(None)) is not None
+    limit = content_limit(max_bytes) if zipped else max_bytes
+    pieces = split(blocks, limit=limit - len(header), line_end=dialect.line_end.encode())
     written: list[ExtractFile] = []
     piece = next(pieces, None)
     while piece is not None:
         part, rows = piece.part, 0
-        with folder.create() as file:
-            file.write(header)
+        with folder.create() as file, ZippedContent(file) if zipped else nullcontext(file) as content:
+            content.write(header)
             while piece is not None and piece.part == part:
-                file.write(piece.data)
+                content.write(piece.data)
                 rows += piece.rows
                 piece = next(pieces, None)
             # Only what comes after the first part tells whether it is the only one.
             number = None if part == 1 and piece is None else part
             name = name_of(number)
+            if isinstance(content, ZippedContent):
+                content.finish(member_of(name) or name)
             file.commit(name, replace=True)
             written.append(ExtractFile(name=name, part=number, rows=rows, bytes=file.bytes, sha256=file.sha256))
     _remove_leftovers(folder, name_of, kept={file.name for file in written})

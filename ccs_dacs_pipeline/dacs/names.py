@@ -13,6 +13,7 @@ _BATCH_CODE = "batchCode"
 _NUMBER_WIDTHS = {"batchNumber": 4, "rerunNumber": 2, "threadNumber": 2, "partNumber": 3}
 _REQUIRED = ("batchNumber", "rerunNumber")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_ZIP = ".zip"
 _FORBIDDEN = re.compile(r"[/\\{}\x00-\x1f\x7f]")
 
 
@@ -35,8 +36,7 @@ class FileNameTemplate:
 
         Raises:
             FileNameError: the names would not begin with the batch code (DACS's upload batches match a prefix per
-                entity), would not differ by batch and rerun, could not be told apart, are no plain file names, or ask
-                for a zip file, which is not built yet.
+                entity), would not differ by batch and rerun, could not be told apart, or are no plain file names.
         """
         pieces = _PLACEHOLDER.split(template)
         parsed = cls(literals=tuple(pieces[::2]), placeholders=tuple(pieces[1::2]))
@@ -109,9 +109,10 @@ def _text(placeholder: str, number: int) -> str:
 
 
 def _extension(tail: str) -> tuple[str, str]:
-    """Parts the literal after the last placeholder before its last dot."""
+    """Parts the literal after the last placeholder before its last dot, and before that of `.csv.zip`'s first part."""
+    tail, zipped = (tail.removesuffix(_ZIP), _ZIP) if tail.endswith(_ZIP) else (tail, "")
     stem, dot, extension = tail.rpartition(".")
-    return (stem, dot + extension) if dot else (tail, "")
+    return (stem if dot else extension), (dot + extension if dot else "") + zipped
 
 
 def _faults(template: FileNameTemplate) -> Iterator[str]:
@@ -131,5 +132,5 @@ def _faults(template: FileNameTemplate) -> Iterator[str]:
     # Numbers grow beyond their width: with nothing but digits between them two pairs of numbers could look the same.
     if any(re.fullmatch("[0-9]*", literal) for literal in literals[2 : len(placeholders)]):
         yield "holds two numbers with nothing but digits between them; part them by another character, such as '_'"
-    if literals[-1].lower().endswith(".zip"):
-        yield "asks for a zip file, which is not built yet; leave '.zip' off"
+    if literals[-1].lower().endswith(_ZIP) and not literals[-1].endswith(_ZIP):
+        yield f"asks for a zip file in capitals; write {_ZIP}"

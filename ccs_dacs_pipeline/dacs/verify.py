@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
 
+from ccs_dacs_pipeline.dacs.zip_file import unzipped
 from ccs_dacs_pipeline.parallel import CORES, ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ccs_dacs_pipeline.entities.profile import Dialect, EntityLayout
 
@@ -71,7 +72,12 @@ class Verified:
 
 
 def verify_file(
-    stream: BinaryIO, *, layout: EntityLayout, dialect: Dialect, previous_id: str | None = None
+    stream: BinaryIO,
+    *,
+    layout: EntityLayout,
+    dialect: Dialect,
+    previous_id: str | None = None,
+    member: str | None = None,
 ) -> Verified:
     """Reads an extract file to its end, a block at a time, and reports what it holds and which rules it breaks.
 
@@ -82,16 +88,27 @@ def verify_file(
         layout: columns of the entity.
         dialect: separator, header, line end and encoding.
         previous_id: last External Id of the part before, None for the first part.
+        member: name of the only member of a zip file, whose lines are then read; None for a plain file.
+
+    Raises:
+        ZipError: the zip file is damaged, so that it cannot be read to its end.
     """
     digest = hashlib.sha256()
     size = 0
+    empty = True
+
+    def read(limit: int) -> bytes:
+        nonlocal size
+        data = stream.read(limit)
+        digest.update(data)
+        size += len(data)
+        return data
 
     def numbered() -> Iterator[tuple[bytes, int]]:
-        nonlocal size
+        nonlocal empty
         line = 1
-        for block in _whole_lines(stream):
-            digest.update(block)
-            size += len(block)
+        for block in _whole_lines(unzipped(read, member) if member else iter(lambda: read(_BLOCK_BYTES), b"")):
+            empty = False
             yield block, line
             line += block.count(b"\n")
 
@@ -103,7 +120,7 @@ def verify_file(
         total.extend(part.found)
         rows += part.rows
         last_id = part.last_id if part.last_id is not None else last_id
-    if dialect.header and not size:
+    if dialect.header and empty:
         total.add(Rule.HEADER, [1], None, "the header row is missing")
     return Verified(
         rows=rows,
@@ -115,10 +132,10 @@ def verify_file(
     )
 
 
-def _whole_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Yields the stream's bytes, cut behind line feeds; only the last block may end without one."""
+def _whole_lines(content: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields the content's bytes, cut behind line feeds; only the last block may end without one."""
     pending: list[bytes] = []
-    while data := stream.read(_BLOCK_BYTES):
+    for data in content:
         end = data.rfind(b"\n") + 1
         if end:
             yield b"".join((*pending, data[:end]))

@@ -7,6 +7,7 @@ whole, since DACS commits once per file; a row that breaks a rule is refused alo
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,9 +115,11 @@ def _lines(path: Path) -> Iterator[IO[bytes]]:
             names = container.namelist()
             if names != [path.stem]:
                 raise MalformedFileError(f"the zip must hold {path.stem} alone and holds {len(names)} members")
+            if container.getinfo(names[0]).file_size >= _TOO_LARGE:
+                raise MalformedFileError("the file in the zip reaches 1 GiB, at which the flow stops")
             with container.open(names[0]) as stream:
                 yield stream
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error) as error:
         raise MalformedFileError(f"not a whole zip file: {error}") from error
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from ccs_dacs_pipeline.dacs.extract_file import write_extract
 from ccs_dacs_pipeline.dacs.verify import Verified, verify_file
+from ccs_dacs_pipeline.dacs.zip_file import member_of
 from ccs_dacs_pipeline.entities import ENTITIES
 from ccs_dacs_pipeline.ledger import contents, requests
 from ccs_dacs_pipeline.ledger.contents import File
@@ -145,6 +146,7 @@ def _verify(site: Site, entity: Entity, files: list[File]) -> list[Verified]:
                     layout=site.profile.entities[entity.name],
                     dialect=site.profile.dialect,
                     previous_id=previous_id,
+                    member=member_of(file.name),
                 )
             )
     return verified

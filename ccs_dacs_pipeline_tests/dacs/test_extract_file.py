@@ -1,5 +1,7 @@
 """Writing extract files (record-layouts.md, File dialect, File names)."""
 
+import zipfile
+from collections.abc import Callable
 from datetime import timedelta
 from hashlib import sha256
 from itertools import pairwise
@@ -41,10 +43,30 @@ def name_of(part: int | None) -> str:
     return "file.csv" if part is None else f"file_P{part:03}.csv"
 
 
+def zip_name_of(part: int | None) -> str:
+    return f"{name_of(part)}.zip"
+
+
 def write(
-    folder: LocalFolder, frames: list[pl.DataFrame], *, max_bytes: int = ALL, dialect: Dialect = DIALECT
+    folder: LocalFolder,
+    frames: list[pl.DataFrame],
+    *,
+    max_bytes: int = ALL,
+    dialect: Dialect = DIALECT,
+    name_of: Callable[[int | None], str] = name_of,
 ) -> list[ExtractFile]:
     return write_extract(frames, folder=folder, layout=LAYOUT, dialect=dialect, max_bytes=max_bytes, name_of=name_of)
+
+
+def unzipped(folder: LocalFolder, files: list[ExtractFile]) -> list[bytes]:
+    """What the standard library finds in zip files: one member each, named as the file without `.zip`."""
+    found = []
+    for file in files:
+        with zipfile.ZipFile(folder.path / file.name) as container:
+            assert container.namelist() == [file.name.removesuffix(".zip")]
+            assert container.testzip() is None
+            found.append(container.read(container.namelist()[0]))
+    return found
 
 
 def content(folder: LocalFolder, files: list[ExtractFile]) -> list[bytes]:
@@ -133,6 +155,71 @@ def test_splitting(data: st.DataObject):
     assert all(len(text) <= limit or text.count(line_end) == 1 for text in texts)
     for text, following in pairwise(texts):
         assert len(text) + following.index(line_end) + len(line_end) > limit
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_part_ends_at_the_last_record_that_fits(data: st.DataObject):
+    """The boundary itself: a limit at, one below and one above the bytes of some first records."""
+    sizes = data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=20))
+    rows = [b"x" * size + b"\n" for size in sizes]
+    first = data.draw(st.integers(1, len(rows)))
+    whole = len(b"".join(rows[:first]))
+
+    def first_part(limit: int) -> int:
+        pieces = split([b"".join(rows)], limit=limit, line_end=b"\n")
+        return sum(piece.rows for piece in pieces if piece.part == 1)
+
+    assert first_part(whole) == first
+    assert first_part(whole - 1) == max(1, first - 1)
+    following = len(rows[first]) if first < len(rows) else 0
+    assert first_part(whole + following) == min(first + 1, len(rows))
+    assert first_part(whole + max(0, following - 1)) == first
+
+
+def test_a_larger_record_is_a_part_of_its_own_wherever_it_stands():
+    small, large = b"x\n", b"x" * 50 + b"\n"
+    for rows in ([large, small, small], [small, large, small], [small, small, large]):
+        parts: dict[int, bytes] = {}
+        for piece in split([b"".join(rows)], limit=10, line_end=b"\n"):
+            parts[piece.part] = parts.get(piece.part, b"") + piece.data
+        assert large in parts.values()
+        assert b"".join(parts.values()) == b"".join(rows)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_zipped_parts_hold_what_the_unsplit_file_holds(data: st.DataObject):
+    rows = data.draw(records())
+    frames = list(chopped(rows, data.draw(st.lists(st.integers(0, 20), max_size=3))))
+    limit = data.draw(st.integers(700, 3000))
+    with TemporaryDirectory() as path:
+        folder = LocalFolder(Path(path))
+        files = write(folder, frames, max_bytes=limit, name_of=zip_name_of)
+        texts = unzipped(folder, files)
+        previous_id = None
+        for file in files:
+            member = file.name.removesuffix(".zip")
+            with folder.open(file.name) as stream:
+                found = verify_file(stream, layout=LAYOUT, dialect=DIALECT, previous_id=previous_id, member=member)
+            assert found.examples == ()
+            assert (found.rows, found.bytes, found.sha256) == (file.rows, file.bytes, file.sha256)
+            previous_id = found.last_id
+        assert [(file.bytes, file.sha256) for file in files] == [
+            (len(data), sha256(data).hexdigest()) for data in content(folder, files)
+        ]
+    assert b"".join(texts) == b"".join(lines(rows))
+    assert all(max(file.bytes, len(text)) <= limit or file.rows == 1 for file, text in zip(files, texts, strict=True))
+
+
+def test_zip_files_are_named_as_the_parts_and_repeated_byte_by_byte(folder: LocalFolder):
+    files = write(folder, [frame(ROWS)], max_bytes=1, name_of=zip_name_of)
+    assert [file.name for file in files] == [f"file_P00{part}.csv.zip" for part in (1, 2, 3)]
+    assert write(folder, [frame([row]) for row in ROWS], max_bytes=1, name_of=zip_name_of) == files
+    (file,) = write(folder, [frame(ROWS)], max_bytes=2048, name_of=zip_name_of)
+    assert file.name == "file.csv.zip"
+    assert folder.names() == [file.name]
+    assert unzipped(folder, [file]) == [b"".join(lines(ROWS))]
 
 
 @settings(deadline=None, max_examples=40)

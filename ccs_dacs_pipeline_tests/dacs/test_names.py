@@ -39,6 +39,20 @@ def test_without_an_extension_thread_and_part_stand_at_the_end():
 
 
 @pytest.mark.parametrize(
+    ("tail", "name"),
+    [
+        (".csv.zip", "C1-DCTIL_0033_00_T02_P001.csv.zip"),
+        (".zip", "C1-DCTIL_0033_00_T02_P001.zip"),
+        ("_x.zip", "C1-DCTIL_0033_00_x_T02_P001.zip"),
+        (".v1.csv.zip", "C1-DCTIL_0033_00.v1_T02_P001.csv.zip"),
+    ],
+)
+def test_thread_and_part_stand_before_the_whole_extension_of_a_zip(tail: str, name: str):
+    template = FileNameTemplate.parse("{batchCode}_{batchNumber}_{rerunNumber}" + tail)
+    assert template.name(batch_code="C1-DCTIL", batch_number=33, rerun=0, thread=2, part=1) == name
+
+
+@pytest.mark.parametrize(
     ("template", "reason"),
     [
         ("", "does not begin"),
@@ -57,8 +71,7 @@ def test_without_an_extension_thread_and_part_stand_at_the_end():
         ("{batchCode}_{batchNumber}_{rerunNumber}}.csv", "stray brace"),
         ("{batchCode}_{batchNumber}{rerunNumber}.csv", "nothing but digits"),
         ("{batchCode}_{batchNumber}0{rerunNumber}.csv", "nothing but digits"),
-        ("{batchCode}_{batchNumber}_{rerunNumber}.csv.zip", "not built yet"),
-        ("{batchCode}_{batchNumber}_{rerunNumber}.ZIP", "not built yet"),
+        ("{batchCode}_{batchNumber}_{rerunNumber}.csv.ZIP", "in capitals"),
     ],
 )
 def test_a_bad_template_is_refused_with_its_setting_and_the_reason(template: str, reason: str):
@@ -90,6 +103,7 @@ TEMPLATES = [
     "{batchCode}_{batchNumber}_{rerunNumber}.csv",
     "{batchCode}_{batchNumber}_{rerunNumber}",
     "{batchCode}.{batchNumber}_{rerunNumber}",
+    "{batchCode}_{batchNumber}_{rerunNumber}.csv.zip",
     "{batchCode}_{partNumber}_{batchNumber}_{rerunNumber}.csv",
     "{batchCode}.T{threadNumber}-{partNumber}.{batchNumber}.{rerunNumber}",
 ]

@@ -163,11 +163,14 @@ def test_an_asset_without_what_it_needs_names_it(world, name, said):
     assert said in failure(materialize(world, SHARD, name))
 
 
-def test_a_missing_extract_file_is_restored_with_the_same_content(world):
+@pytest.mark.parametrize("extension", ["csv", "csv.zip"])
+def test_a_missing_extract_file_is_restored_with_the_same_content(make_world, extension):
+    template = "{batchCode}_{batchNumber}_{rerunNumber}." + extension
+    world = make_world(sandbox={"file_name_template": template}, settings={"file_name_template": template})
     assert materialize(world, SHARD, *ORDER[:10]).success
     folder = Path(world.settings.folder("extract"))
     content = {path.name: path.read_bytes() for path in folder.glob("C1-*")}
-    (folder / "C1-DCTIL_0001_00.csv").unlink()
+    (folder / f"C1-DCTIL_0001_00.{extension}").unlink()
     assert materialize(world, SHARD, "extract/contact").success
     assert {path.name: path.read_bytes() for path in folder.glob("C1-*")} == content
     assert materialize(world, SHARD, *ORDER[10:]).success

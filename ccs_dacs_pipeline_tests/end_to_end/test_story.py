@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import zipfile
 from itertools import islice
 from pathlib import Path
 
@@ -56,6 +58,25 @@ class TestInitial:
         assert [file["entity"] for file in manifest["files"]] == (
             ["contact"] * 3 + ["metered_service_point"] * 3 + ["metered_service"] * 3
         )
+
+    def test_sends_zip_files_in_parts_where_the_template_asks_for_them(self, make_world):
+        template = "{batchCode}_{batchNumber}_{rerunNumber}.csv.zip"
+        world = make_world(
+            sandbox={"file_name_template": template},
+            settings={"file_name_template": template, "max_file_bytes": 2048},
+        )
+        world.initial(shards=2)
+        world.sandbox.ccs.change(5)
+        world.sync()
+        world.assert_quiet()
+        assert {"C1-DCTIL_0001_00_T01_P001.csv.zip", "C1-DCTIL_0001_00_T02_P001.csv.zip"} <= set(uploaded(world))
+        folder = Path(world.settings.folder("upload"))
+        manifest = json.loads((folder / "MANIFEST_initial-1_00.json").read_text())
+        for file in manifest["files"]:
+            data = (folder / file["name"]).read_bytes()
+            assert (file["bytes"], file["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+            with zipfile.ZipFile(folder / file["name"]) as container:
+                assert container.read(file["name"].removesuffix(".zip")).count(b"\n") == file["rows"]
 
     def test_counts_the_references_to_parents_that_it_quarantines(self, world):
         """record-layouts.md, File dialect: a reference that is not known is sent as it is, and counted."""
