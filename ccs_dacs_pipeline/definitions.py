@@ -5,12 +5,13 @@ from collections.abc import Mapping
 import dagster as dg
 
 from ccs_dacs_pipeline.assets import build_assets
+from ccs_dacs_pipeline.assets.foreign_file import foreign_file_spec
 from ccs_dacs_pipeline.dacs.names import FileNameTemplate
 from ccs_dacs_pipeline.entities import load_profile
-from ccs_dacs_pipeline.jobs import deliver_acknowledgements, sync_jobs, tidy_up
+from ccs_dacs_pipeline.jobs import deliver_acknowledgements, sync_jobs, tidy_up, transfer_files
 from ccs_dacs_pipeline.resources import site_resource
 from ccs_dacs_pipeline.schedules import tidy_schedule
-from ccs_dacs_pipeline.sensors import acknowledgements_sensor, pending_sensor
+from ccs_dacs_pipeline.sensors import acknowledgements_sensor, foreign_files_sensor, pending_sensor
 from ccs_dacs_pipeline.settings import load_settings
 
 
@@ -31,10 +32,14 @@ def build_defs(*, overrides: Mapping[str, object] | None = None) -> dg.Definitio
     jobs = sync_jobs(assets)
     running = settings.sensors == "on"
     return dg.Definitions(
-        assets=assets,
-        jobs=[*jobs, deliver_acknowledgements, tidy_up],
+        assets=[*assets, foreign_file_spec()],
+        jobs=[*jobs, deliver_acknowledgements, transfer_files, tidy_up],
         schedules=[tidy_schedule(running=running)],
-        sensors=[pending_sensor(jobs, running=running), acknowledgements_sensor(running=running)],
+        sensors=[
+            pending_sensor(jobs, running=running),
+            acknowledgements_sensor(running=running),
+            foreign_files_sensor(running=running),
+        ],
         resources={"site": site_resource, **(overrides or {})},
         # For runs begun by hand too: the steps of a run share its leases, one after the other.
         executor=dg.in_process_executor,

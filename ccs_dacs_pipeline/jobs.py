@@ -6,14 +6,17 @@ from typing import Any
 import dagster as dg
 
 from ccs_dacs_pipeline.assets.acknowledgement import batch_events
+from ccs_dacs_pipeline.assets.foreign_file import materialization
 from ccs_dacs_pipeline.assets.work import explained, holder_of, lane
-from ccs_dacs_pipeline.ledger.leases import ACKNOWLEDGEMENTS, LeaseHeldError
+from ccs_dacs_pipeline.ledger.leases import ACKNOWLEDGEMENTS, TRANSFERS, LeaseHeldError
+from ccs_dacs_pipeline.sync.foreign import Failed, transfer
 from ccs_dacs_pipeline.sync.settle import settle
 from ccs_dacs_pipeline.sync.tidy import tidy
 
 INITIAL_SYNC = "initial_sync"
 INCREMENTAL_SYNC = "incremental_sync"
 DELIVER_ACKNOWLEDGEMENTS = "deliver_acknowledgements"
+TRANSFER_FILES = "transfer_files"
 
 # Limits of the run queue in dagster.yaml go by this tag: one delta lane, one lane for acknowledgements.
 LANE_TAG = "ccs_dacs/lane"
@@ -100,3 +103,44 @@ def take_answers_to_ccs(
 def deliver_acknowledgements() -> None:
     """One pass over every answer that is due."""
     take_answers_to_ccs()
+
+
+@dg.op(
+    required_resource_keys={"site"},
+    out=dg.Out(dg.Nothing),
+    description="Moves every foreign file that stands still, the oldest first; one that fails stays and is named.",
+)
+def move_foreign_files(context: dg.OpExecutionContext) -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
+    """Moves files under the lane of transfers; another pass under way does the same work, so this one ends."""
+    site = context.resources.site
+    failed: list[Failed] = []
+    sent = 0
+    try:
+        with explained(), lane(site, TRANSFERS, holder_of(context), wait=False) as lease:
+            for one in transfer(site, lease):
+                if isinstance(one, Failed):
+                    failed.append(one)
+                    context.log.error(f"{one.name} stays in the extract folder: {one.reason}")
+                else:
+                    sent += 1
+                    yield materialization(site, one)
+    except LeaseHeldError as error:
+        context.log.info(f"Another pass moves the files: {error}")
+    if failed:
+        names = ", ".join(one.name for one in failed)
+        raise dg.Failure(
+            f"{len(failed)} files stay in the extract folder, {sent} were sent: {names}. The first: {failed[0].reason}",
+            allow_retries=False,
+        )
+    yield dg.Output(None, metadata={"sent": sent})
+
+
+@dg.job(
+    name=TRANSFER_FILES,
+    executor_def=dg.in_process_executor,
+    description="Moves the files of CCS's own batches from the extract to the upload folder (FOREIGN_FILE_PATTERNS).",
+    tags={LANE_TAG: "transfers"},
+)
+def transfer_files() -> None:
+    """One pass over the foreign files of the extract folder."""
+    move_foreign_files()

@@ -14,8 +14,17 @@ from sqlalchemy.engine import Connection
 
 from ccs_dacs_pipeline.assets.work import HOLDER_TAG, PARTITIONS
 from ccs_dacs_pipeline.ccs import CcsError
-from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, INITIAL_SYNC, deliver_acknowledgements
+from ccs_dacs_pipeline.folders import FolderError
+from ccs_dacs_pipeline.jobs import (
+    DELIVER_ACKNOWLEDGEMENTS,
+    INCREMENTAL_SYNC,
+    INITIAL_SYNC,
+    TRANSFER_FILES,
+    deliver_acknowledgements,
+    transfer_files,
+)
 from ccs_dacs_pipeline.ledger import LedgerError, orphans
+from ccs_dacs_pipeline.ledger.foreign import Seen
 from ccs_dacs_pipeline.ledger.leases import INCREMENTAL, SNAPSHOTS, held_by_other, live_holders
 from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage, gate_holder, highest_number
 from ccs_dacs_pipeline.ledger.report import answers_due, unfinished
@@ -23,6 +32,7 @@ from ccs_dacs_pipeline.ledger.requests import unanswered
 from ccs_dacs_pipeline.ledger.store import marked
 from ccs_dacs_pipeline.partitions import SYNC_BATCH, KeyRefusedError, Mode, SyncBatch
 from ccs_dacs_pipeline.settings import SettingsError
+from ccs_dacs_pipeline.sync.foreign import look
 from ccs_dacs_pipeline.sync.settle import LOOKED
 from ccs_dacs_pipeline.sync.site import Site
 from ccs_dacs_pipeline.sync.start import BLOCKED, count_pending
@@ -233,7 +243,8 @@ def is_dead(holder: str, last_event: datetime, *, holders: Collection[str], pati
 def _end_dead_runs(instance: dg.DagsterInstance, site: Site) -> None:
     """Marks the runs failed whose process has died; should one be alive after all, its effects are still fenced."""
     started = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-    ours = [run for run in started if run.job_name == DELIVER_ACKNOWLEDGEMENTS or "dagster/partition" in run.tags]
+    without_partition = {DELIVER_ACKNOWLEDGEMENTS, TRANSFER_FILES}
+    ours = [run for run in started if run.job_name in without_partition or "dagster/partition" in run.tags]
     if not ours:
         return
     settings = site.settings
@@ -353,3 +364,59 @@ def why_not_deliver(due: int, past: Sequence[tuple[dg.DagsterRunStatus, datetime
     if failures and past[0][1].astimezone(UTC) + back_off(failures) > present:
         return f"{due} answers are due; the last {failures} deliveries failed, the next is tried later"
     return None
+
+
+def foreign_files_sensor(*, running: bool) -> dg.SensorDefinition:
+    """Returns the sensor that sees foreign files in the extract folder.
+
+    Args:
+        running: whether it is on without anybody turning it on.
+    """
+
+    @dg.sensor(
+        name="foreign_files",
+        job=transfer_files,
+        minimum_interval_seconds=10,
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
+        required_resource_keys={"site"},
+        description="Asks for a run when foreign files stand still in the extract folder; remembers since when.",
+    )
+    def foreign_files(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        site: Site = context.resources.site
+        if not site.settings.foreign_file_patterns:
+            return dg.SkipReason("CCS_DACS_FOREIGN_FILE_PATTERNS is empty: no foreign files are moved")
+        try:
+            _end_dead_runs(context.instance, site)
+            seen = look(site)
+        except (FolderError, LedgerError, SettingsError) as error:
+            return dg.SkipReason(f"Cannot look: {error}")
+        filters = dg.RunsFilter(job_name=TRANSFER_FILES, statuses=UNDER_WAY)
+        under_way = context.instance.get_runs_count(filters) > 0
+        reason = why_not_transfer(seen, quiet=site.settings.foreign_quiet_seconds, under_way=under_way)
+        return dg.SkipReason(reason) if reason else dg.RunRequest()
+
+    return foreign_files
+
+
+def why_not_transfer(seen: Sequence[Seen], *, quiet: float, under_way: bool) -> str | None:
+    """Says why no transfer run is asked for, None when one is.
+
+    Args:
+        seen: the foreign files in the extract folder.
+        quiet: seconds that a file must have stood still.
+        under_way: whether a transfer run is queued or running.
+    """
+    if not seen:
+        return "no foreign files are there"
+    resting = [one for one in seen if one.rest >= quiet]
+    if not resting:
+        return f"{len(seen)} foreign files may still be written"
+    if under_way:
+        return f"{len(resting)} foreign files are to be moved, and a transfer is queued or running"
+    if all(one.failed_ago is not None and one.failed_ago < _seconds_of(one.failures) for one in resting):
+        return f"{len(resting)} foreign files could not be moved and are tried again later, first {resting[0].name}"
+    return None
+
+
+def _seconds_of(failures: int) -> float:
+    return back_off(failures).total_seconds()

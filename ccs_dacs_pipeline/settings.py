@@ -138,9 +138,17 @@ class Settings(BaseSettings):
     low_id: str = Field("0000000000", pattern="^[0-9]{10}$", description="lowest id of the snapshot")
     high_id: str = Field("9999999999", pattern="^[0-9]{10}$", description="highest id of the snapshot")
 
-    foreign_file_patterns: CommaList = Field(frozenset(), description="foreign files to move (not built yet)")
-    foreign_quiet_seconds: float = Field(30, ge=0, description="how long a foreign file stands still")
-    sent_prefix: str = Field("", description="prefix of delivered sources (not built yet; empty = remove)")
+    foreign_file_patterns: CommaList = Field(
+        frozenset(), description="name patterns of foreign files to move, `C1-BILL*,*.xml`; empty = off"
+    )
+    foreign_quiet_seconds: float = Field(
+        30, ge=0, le=86_400, description="how long size and time of a foreign file must stand still, seconds"
+    )
+    sent_prefix: str = Field(
+        "",
+        pattern="^([A-Za-z0-9_][A-Za-z0-9_.-]{0,30})?$",
+        description="prefix under which delivered files stay in the extract folder; empty = remove them",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -169,11 +177,11 @@ class Settings(BaseSettings):
             raise ValueError(f"takes the batch codes {', '.join(codes)} alone, as C1-DCTIL=100")
         return value
 
-    @field_validator("foreign_file_patterns", "sent_prefix")
+    @field_validator("foreign_file_patterns")
     @classmethod
-    def _not_built(cls, value: frozenset[str] | str) -> frozenset[str] | str:
-        if value:
-            raise ValueError("needs a part that is not built yet; leave it empty")
+    def _plain_names(cls, value: frozenset[str]) -> frozenset[str]:
+        if any("/" in pattern or pattern.startswith(".") for pattern in value):
+            raise ValueError("takes patterns of visible file names, without '/' or leading '.'")
         return value
 
     @model_validator(mode="after")

@@ -36,6 +36,7 @@ EDGES = [
     "upload/delivery -> upload/acknowledgement",
 ]
 ASSETS = sorted({name for edge in EDGES for name in edge.split(" -> ")})
+WITH_EXTERNAL = sorted([*ASSETS, "upload/foreign_file"])
 EXTRACT_CHECKS = {
     "encoding",
     "header",
@@ -81,7 +82,7 @@ def load_elsewhere(folder: Path, **settings: str) -> subprocess.CompletedProcess
 def test_it_loads_without_any_setting_and_touches_neither_network_nor_disk(tmp_path: Path):
     done = load_elsewhere(tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"keys": ASSETS, "touched": []}
+    assert json.loads(done.stdout) == {"keys": WITH_EXTERNAL, "touched": []}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,10 +154,17 @@ def test_all_assets_are_partitioned_by_sync_batch_alone():
 
 def test_the_jobs():
     jobs = {job.name: job for job in defs().resolve_all_job_defs() if not job.name.startswith("__")}
-    assert sorted(jobs) == ["deliver_acknowledgements", "incremental_sync", "initial_sync", "tidy_up"]
+    assert sorted(jobs) == [
+        "deliver_acknowledgements",
+        "incremental_sync",
+        "initial_sync",
+        "tidy_up",
+        "transfer_files",
+    ]
     assert {name for name, job in jobs.items() if job.partitions_def is None} == {
         "deliver_acknowledgements",
         "tidy_up",
+        "transfer_files",
     }
     assert {name: job.executor_def for name, job in jobs.items()} == dict.fromkeys(jobs, dg.in_process_executor)
 
@@ -168,6 +176,7 @@ def test_the_jobs():
         ("incremental_sync", "incremental"),
         ("deliver_acknowledgements", "acknowledgements"),
         ("tidy_up", "tidy"),
+        ("transfer_files", "transfers"),
     ],
 )
 def test_runs_of_a_job_carry_the_lane_that_the_run_queue_limits(job: str, lane: str):
@@ -183,6 +192,7 @@ def test_a_sync_job_is_the_whole_graph(job: str):
 def test_the_sensors_and_the_jobs_they_ask_for():
     targets = {sensor.name: sorted(target.job_name for target in sensor.targets) for sensor in sensors(defs())}
     assert targets == {
+        "foreign_files": ["transfer_files"],
         "pending_sync_requests": ["incremental_sync", "initial_sync"],
         "stored_acknowledgements": ["deliver_acknowledgements"],
     }

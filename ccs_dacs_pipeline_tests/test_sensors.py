@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccs_dacs_pipeline.ledger.foreign import Look, Seen
 from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage
 from ccs_dacs_pipeline.partitions import Mode, SyncBatch
 from ccs_dacs_pipeline.sensors import (
@@ -21,6 +22,7 @@ from ccs_dacs_pipeline.sensors import (
     next_run_key,
     tags_of,
     why_not_deliver,
+    why_not_transfer,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -438,3 +440,40 @@ def test_while_ccs_is_down_what_needs_it_is_not_begun_and_the_reason_is_told():
 )
 def test_a_run_key_is_never_one_that_a_run_has(used: list[str], expected: str):
     assert next_run_key("delta-1", used) == expected
+
+
+def a_file(name: str, *, rest: float = 60, failures: int = 0, failed_ago: float | None = None) -> Seen:
+    return Seen(name, Look(1, LONG_AGO), rest, failures, failed_ago)
+
+
+class TestTransfers:
+    """When foreign files are moved."""
+
+    @pytest.mark.parametrize(
+        "files",
+        [
+            pytest.param([a_file("a")], id="one at rest"),
+            pytest.param([a_file("a", rest=30)], id="just long enough"),
+            pytest.param([a_file("a"), a_file("b", rest=0)], id="another is being written"),
+            pytest.param([a_file("a", failures=1, failed_ago=30)], id="a failure, its wait over"),
+            pytest.param([a_file("a", failures=9, failed_ago=1), a_file("b")], id="another has failed"),
+        ],
+    )
+    def test_files_at_rest_are_moved(self, files: list[Seen]):
+        assert why_not_transfer(files, quiet=30, under_way=False) is None
+
+    @pytest.mark.parametrize(
+        ("files", "under_way", "reason"),
+        [
+            ([], False, "no foreign files are there"),
+            ([a_file("a", rest=29.9)], False, "1 foreign files may still be written"),
+            ([a_file("a")], True, "1 foreign files are to be moved, and a transfer is queued or running"),
+            (
+                [a_file("a", failures=2, failed_ago=59)],
+                False,
+                "1 foreign files could not be moved and are tried again later, first a",
+            ),
+        ],
+    )
+    def test_no_transfer_and_the_reason_is_said(self, files: list[Seen], under_way: bool, reason: str):
+        assert why_not_transfer(files, quiet=30, under_way=under_way) == reason

@@ -87,8 +87,6 @@ WRONG = {
     "LOW_ID": ["1", "00000000000", "000000000x", "\u0660" * 10, "0000000000\n"],
     "HIGH_ID": ["9", "99999999999", "-999999999"],
     "FOREIGN_QUIET_SECONDS": ["-1", "x"],
-    "FOREIGN_FILE_PATTERNS": ["*.txt"],
-    "SENT_PREFIX": ["Sent-"],
 }
 Setter = Callable[[str, str], None]
 
@@ -258,10 +256,17 @@ class TestRefusals:
         with pytest.raises(SettingsError, match=r"^CCS_DACS_LOW_ID is above CCS_DACS_HIGH_ID; swap them$"):
             load_settings(low_id="0000000002", high_id="0000000001")
 
-    @pytest.mark.parametrize("name", ["FOREIGN_FILE_PATTERNS", "SENT_PREFIX"])
-    def test_a_setting_whose_part_is_not_built_is_refused_with_its_name(self, name: str):
-        with pytest.raises(SettingsError, match=f"^{PREFIX}{name}: .*not built yet; leave it empty"):
-            load_settings(**{name.lower(): "x"})
+    @pytest.mark.parametrize("value", ["sub/*.csv", "*.csv,.hidden*", "/x"])
+    def test_a_pattern_that_is_none_of_visible_names_is_refused(self, value: str):
+        with pytest.raises(
+            SettingsError, match=f"^{PREFIX}FOREIGN_FILE_PATTERNS: takes patterns of visible file names"
+        ):
+            load_settings(foreign_file_patterns=value)
+
+    @pytest.mark.parametrize("value", [".sent-", "sent/", "Sent ", "x" * 32, "-x"])
+    def test_a_prefix_that_would_hide_or_misplace_a_file_is_refused(self, value: str):
+        with pytest.raises(SettingsError, match=f"^{PREFIX}SENT_PREFIX: "):
+            load_settings(sent_prefix=value)
 
     def test_an_unknown_name_is_refused_with_a_suggestion(self, put: Setter):
         put("CCS_BASE_ULR", "https://ccs.example.com")

@@ -154,6 +154,16 @@ def acks_deliver(wait: Wait = WAIT_SECONDS, as_json: Json = False) -> None:
 
 
 @app.command()
+def transfer(wait: Wait = WAIT_SECONDS, as_json: Json = False) -> None:
+    """One pass that moves the files of CCS's own batches; exit code 1 when one of them fails."""
+    with work.opened() as worker:
+        figures = worker.transfer(wait=wait)
+    _emit(figures, as_json=as_json, table=tables.transferred)
+    if figures["failed"]:
+        raise typer.Exit(1)
+
+
+@app.command()
 def status(as_json: Json = False) -> None:
     """Batches, requests by state, gate, overdue, quarantine."""
     settings = load_settings()

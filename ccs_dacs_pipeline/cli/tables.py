@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -43,6 +44,17 @@ def batches(console: Console, figures: Figures) -> None:
         _print(console, "Batches", ["batch", "state", "rerun", "rows", "files", "reason"], rows)
     else:
         console.print("No batches.")
+
+
+def transferred(console: Console, figures: Figures) -> None:
+    """Prints the foreign files of one pass: sent, failed, still being written; others chose their names."""
+    rows = [[escape(one["name"]), "sent", one["bytes"], f"{one['seconds']:.3f} s"] for one in figures["sent"]]
+    rows += [[escape(one["name"]), "FAILED", None, escape(one["reason"])] for one in figures["failed"]]
+    rows += [[escape(name), "being written", None, None] for name in figures["waiting"]]
+    if rows:
+        _print(console, "Foreign files", ["file", "state", "bytes", "seconds or reason"], rows)
+    else:
+        console.print("No foreign files.")
 
 
 def batch(console: Console, figures: Figures) -> None:

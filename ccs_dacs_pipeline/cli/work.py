@@ -9,6 +9,7 @@ import socket
 import time
 import uuid
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,9 @@ from ccs_dacs_pipeline.cli.console import Problem, UsageProblem, progress, say
 from ccs_dacs_pipeline.dacs.inbox import BasicCaller, BearerCaller, Caller, inbox
 from ccs_dacs_pipeline.entities import ENTITIES
 from ccs_dacs_pipeline.folders import FolderError
-from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, INITIAL_SYNC
-from ccs_dacs_pipeline.ledger import LedgerError, life, report, requests
-from ccs_dacs_pipeline.ledger.leases import ACKNOWLEDGEMENTS, INCREMENTAL, SNAPSHOTS, LeaseHeldError
+from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, INITIAL_SYNC, TRANSFER_FILES
+from ccs_dacs_pipeline.ledger import LedgerError, foreign, life, report, requests
+from ccs_dacs_pipeline.ledger.leases import ACKNOWLEDGEMENTS, INCREMENTAL, SNAPSHOTS, TRANSFERS, LeaseHeldError
 from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage
 from ccs_dacs_pipeline.ledger.schema import journal
 from ccs_dacs_pipeline.partitions import SYNC_BATCH, Mode, SyncBatch, snapshot_number
@@ -32,11 +33,11 @@ from ccs_dacs_pipeline.sensors import tags_of
 from ccs_dacs_pipeline.settings import load_settings, variable
 from ccs_dacs_pipeline.sync import start
 from ccs_dacs_pipeline.sync.choose import choose
+from ccs_dacs_pipeline.sync.foreign import look, until_rest
 from ccs_dacs_pipeline.sync.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from datetime import datetime
 
     from ccs_dacs_pipeline.ledger.leases import Lease
     from ccs_dacs_pipeline.settings import Settings
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 FAILURES = (Problem, LedgerError, CcsError, FolderError)
 _POLL_SECONDS = 0.5
 _ID_LENGTH = 10
+# Above the step of the ledger's clock, or the look after the wait may come too early by a thousandth.
+_CLOCK_STEP = 0.05
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -354,6 +357,38 @@ class Worker:
             figures = report.status(db, self.site.settings.ack_timeout)
             left = report.answers_due(db)
         return {"due": due, "stillDue": left, "acknowledgements": figures["acknowledgements"]}
+
+    def transfer(self, *, wait: float) -> dict[str, Any]:
+        """One pass over the foreign files of the extract folder, which waits until those there stand still.
+
+        Returns:
+            What was sent, what failed, and what is still being written.
+
+        Raises:
+            SettingsError: no patterns are set.
+            Problem: the pass itself failed, or another does not end in time.
+        """
+        self.site.settings.required("foreign_file_patterns", why="moving foreign files")
+        deadline = time.monotonic() + wait
+        with self._lane(TRANSFERS, wait):
+            began = datetime.now(UTC)
+            rest = min(until_rest(self.site, look(self.site)), deadline - time.monotonic())
+            if rest > 0:
+                say(f"waiting {rest:.0f} s to see what is still being written")
+                time.sleep(rest + _CLOCK_STEP)
+            problem = self._attempt(TRANSFER_FILES)
+            with self.site.ledger.read() as db:
+                figures = foreign.pass_report(db, began)
+        if problem and not figures["failed"]:
+            raise problem
+        return figures
+
+    def _attempt(self, job: str) -> Problem | None:
+        try:
+            self._execute(job, None, {})
+        except Problem as problem:
+            return problem
+        return None
 
     def _run(self, job: str, key: SyncBatch) -> None:
         self._instance.add_dynamic_partitions(SYNC_BATCH, [str(key)])

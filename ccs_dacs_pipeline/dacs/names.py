@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -73,6 +74,28 @@ class FileNameTemplate:
         around = self._composed(batch_code, batch_number, rerun, thread, "\n").split("\n")
         any_part = f"[0-9]{{{_NUMBER_WIDTHS['partNumber']},}}".join(map(re.escape, around))
         return re.compile(f"{re.escape(only)}|{any_part}")
+
+    def number_of(self, name: str) -> tuple[str, int] | None:
+        """Returns batch code and batch number of a name that this template gives, None for any other."""
+        found = self._names.fullmatch(name)
+        return (found[_BATCH_CODE], int(found["batchNumber"])) if found else None
+
+    @cached_property
+    def _names(self) -> re.Pattern[str]:
+        """What every name that this template gives matches; at most 18 digits, which any database can hold."""
+        digits = {name: f"[0-9]{{{width},18}}" for name, width in _NUMBER_WIDTHS.items()}
+        texts = {_BATCH_CODE: ".+?"} | digits
+        suffix = "".join(
+            f"(?:_{name[0].upper()}{digits[name]})?"
+            for name in ("threadNumber", "partNumber")
+            if name not in self.placeholders
+        )
+        head = "".join(
+            f"{re.escape(literal)}(?P<{placeholder}>{texts[placeholder]})"
+            for literal, placeholder in zip(self.literals, self.placeholders, strict=False)
+        )
+        stem, extension = _extension(self.literals[-1])
+        return re.compile(head + re.escape(stem) + suffix + re.escape(extension))
 
     def _composed(self, batch_code: str, batch_number: int, rerun: int, thread: int | None, part: str | None) -> str:
         texts = {

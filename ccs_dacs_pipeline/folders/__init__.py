@@ -10,7 +10,15 @@ from ccs_dacs_pipeline.folders.folder import (
     TemporaryFile,
 )
 from ccs_dacs_pipeline.folders.local import LocalFolder
-from ccs_dacs_pipeline.folders.publish import Published, SourceDiffers, SourceMissing, TargetDiffers, publish
+from ccs_dacs_pipeline.folders.publish import (
+    Published,
+    SourceDiffers,
+    SourceMissing,
+    TargetDiffers,
+    brought,
+    publish,
+    take_away,
+)
 from ccs_dacs_pipeline.folders.url import open_folder
 
 __all__ = [
@@ -26,6 +34,8 @@ __all__ = [
     "SourceMissing",
     "TargetDiffers",
     "TemporaryFile",
+    "brought",
     "open_folder",
     "publish",
+    "take_away",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from types import TracebackType
 
 Data: TypeAlias = bytes | memoryview
@@ -90,6 +90,10 @@ class Folder(Protocol):
 
     def size(self, name: str) -> int | None:
         """Returns the file's size in bytes, None when it is absent."""
+        ...
+
+    def modified(self, name: str) -> datetime | None:
+        """Returns when the file's bytes were last changed, aware, by the folder's own clock, None when it is absent."""
         ...
 
     def sha256(self, name: str) -> str | None:

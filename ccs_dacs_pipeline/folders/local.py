@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, BinaryIO, Self
 
@@ -108,6 +109,13 @@ class LocalFolder:
         path = self.path_of(name)
         with folder_errors(str(path)), suppress(FileNotFoundError):
             return path.stat().st_size
+        return None
+
+    def modified(self, name: str) -> datetime | None:
+        """Returns the file's modification time, None when it is absent."""
+        path = self.path_of(name)
+        with folder_errors(str(path)), suppress(FileNotFoundError):
+            return datetime.fromtimestamp(path.stat().st_mtime, UTC)
         return None
 
     def sha256(self, name: str) -> str | None:

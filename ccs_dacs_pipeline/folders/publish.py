@@ -65,7 +65,7 @@ def publish(source: Folder, name: str, target: Folder, *, sha256: str) -> Publis
         return Published.ALREADY
     with ExitStack() as stack:
         try:
-            temporary = stack.enter_context(_brought(source, name, target))
+            temporary = stack.enter_context(brought(source, name, target))
         except FileMissing as error:
             raise SourceMissing(
                 f"{source.url}: {name} is not there to be published, nor is it in {target.url}. "
@@ -95,8 +95,13 @@ def _is_there(target: Folder, name: str, sha256: str) -> bool:
 
 
 @contextmanager
-def _brought(source: Folder, name: str, target: Folder) -> Iterator[TemporaryFile | LinkedTemporaryFile]:
-    """Yields the source's file as a temporary one of `target`."""
+def brought(source: Folder, name: str, target: Folder) -> Iterator[TemporaryFile | LinkedTemporaryFile]:
+    """Yields the source's file as a temporary one of `target`: a hard link where one can be had, else a copy.
+
+    Raises:
+        FileMissing: the source has no such file.
+        FolderError: a folder fails.
+    """
     if isinstance(source, LocalFolder) and isinstance(target, LocalFolder):
         linked = target.link(source.path_of(name))
         if linked is not None:
@@ -108,3 +113,21 @@ def _brought(source: Folder, name: str, target: Folder) -> Iterator[TemporaryFil
             while block := stream.read(_BLOCK_BYTES):
                 copy.write(block)
         yield copy
+
+
+def take_away(folder: Folder, name: str, *, sent_prefix: str) -> None:
+    """Removes a delivered file from the folder it came from; an absent one is fine.
+
+    Args:
+        folder: the folder it came from.
+        name: the file's name.
+        sent_prefix: put before the name under which the file stays, in place of an older one of that name; empty to
+            keep nothing.
+
+    Raises:
+        FolderError: the folder fails; the file is there under one of the two names, or under both.
+    """
+    if sent_prefix and folder.size(name) is not None:
+        with brought(folder, name, folder) as kept:
+            kept.commit(sent_prefix + name, replace=True)
+    folder.remove(name)

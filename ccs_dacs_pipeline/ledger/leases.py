@@ -28,6 +28,8 @@ SNAPSHOTS = "snapshots"
 """Held by a command that works on a snapshot, over all its shards."""
 ACKNOWLEDGEMENTS = "acknowledgements"
 """The lane of everything that settles requests in CCS."""
+TRANSFERS = "transfers"
+"""The lane of what moves foreign files."""
 
 
 class LeaseLostError(LedgerError):
@@ -42,7 +44,7 @@ def _boot_time() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def _database_time(db: Connection) -> float:
+def database_time(db: Connection) -> float:
     """Seconds by the database's clock, the one clock that all workers share."""
     if db.dialect.name == "sqlite":
         statement = "SELECT (julianday('now') - 2440587.5) * 86400.0"
@@ -91,7 +93,7 @@ class Lease:
         since = _boot_time()
         with self._ledger.write() as db:
             held = (leases.c.name == self.name) & (leases.c.holder == self.holder) & (leases.c.token == self.token)
-            expires = _database_time(db) + self._term
+            expires = database_time(db) + self._term
             if db.execute(sa.update(leases).where(held).values(expires=expires)).rowcount != 1:
                 raise LeaseLostError(f"The lease {self.name!r} has passed to another worker.")
         self._deadline = since + self._term
@@ -142,7 +144,7 @@ def acquire(ledger: Ledger, name: str, holder: str, *, term: float, grace: float
     with ledger.write() as db:
         insert_missing(db, leases, [{"name": name, "holder": None, "token": 0, "expires": 0.0}])
         row = db.execute(sa.select(leases).where(leases.c.name == name).with_for_update()).one()
-        present = _database_time(db)
+        present = database_time(db)
         if row.holder not in (None, holder) and row.expires + grace > present:
             raise LeaseHeldError(
                 f"{name!r} is held by {row.holder}, for {row.expires + grace - present:.0f} s at most unless renewed. "
@@ -159,10 +161,10 @@ def acquire(ledger: Ledger, name: str, holder: str, *, term: float, grace: float
 def held_by_other(db: Connection, name: str, *, grace: float) -> bool:
     """Says whether somebody holds the lease now (for those who only look)."""
     row = db.execute(sa.select(leases.c.holder, leases.c.expires).where(leases.c.name == name)).first()
-    return row is not None and row.holder is not None and row.expires + grace > _database_time(db)
+    return row is not None and row.holder is not None and row.expires + grace > database_time(db)
 
 
 def live_holders(db: Connection, *, grace: float) -> set[str]:
     """Returns the holders of all leases that have not run out (for those who only look)."""
-    live = leases.c.holder.is_not(None) & (leases.c.expires + grace > _database_time(db))
+    live = leases.c.holder.is_not(None) & (leases.c.expires + grace > database_time(db))
     return {holder for holder in db.execute(sa.select(leases.c.holder).where(live)).scalars() if holder}

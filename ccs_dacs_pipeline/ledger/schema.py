@@ -272,6 +272,32 @@ acknowledgements = sa.Table(
 )
 sa.Index("ix_acknowledgements_state", acknowledgements.c.state)
 
+# Foreign files that were moved, or are being moved; the same name may come again with another content or time.
+foreign_files = sa.Table(
+    "foreign_files",
+    metadata,
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("modified", Moment, primary_key=True),
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("seconds", sa.Float),  # that moving took
+    sa.Column("delivered", Moment),
+)
+sa.Index("ix_foreign_files_delivered", foreign_files.c.delivered)
+
+# Foreign files that are in the extract folder now: since when each stands as it is, and what failed.
+foreign_seen = sa.Table(
+    "foreign_seen",
+    metadata,
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("modified", Moment, nullable=False),
+    sa.Column("since", sa.Float, nullable=False),  # seconds of the database's own clock
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("failed", sa.Float),  # the last time, by the same clock
+    sa.Column("reason", sa.Text),
+)
+
 leases = sa.Table(
     "leases",
     metadata,

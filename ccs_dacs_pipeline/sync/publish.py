@@ -10,7 +10,7 @@ from ccs_dacs_pipeline.ccs import Answer
 from ccs_dacs_pipeline.dacs.manifest import ManifestFile, render_manifest
 from ccs_dacs_pipeline.dacs.names import manifest_name
 from ccs_dacs_pipeline.entities import ENTITIES
-from ccs_dacs_pipeline.folders import FileExists, SourceDiffers, SourceMissing, TargetDiffers, publish
+from ccs_dacs_pipeline.folders import FileExists, SourceDiffers, SourceMissing, TargetDiffers, publish, take_away
 from ccs_dacs_pipeline.frames import FramesMissing
 from ccs_dacs_pipeline.ledger import contents, orphans, requests
 from ccs_dacs_pipeline.ledger.life import (
@@ -145,7 +145,7 @@ def _publish_file(site: Site, file: File, lease: Lease) -> None:
         with site.ledger.write() as db:
             lease.check(db)
             contents.record_file_delivered(db, file.name)
-    site.extract.remove(file.name)
+    take_away(site.extract, file.name, sent_prefix=site.settings.sent_prefix)
 
 
 def _publish_manifest(site: Site, batches: Sequence[Batch], files: Sequence[File], lease: Lease) -> None:

@@ -223,6 +223,7 @@ class TestHelp:
         named = {" ".join(words) for words in commands()}
         assert named >= {
             *("demo", "sandbox", "initial", "resync", "sync", "acks serve", "acks deliver", "status", "reconcile"),
+            "transfer",
             *(f"batch {name}" for name in ("list", "show", "resume", "abort", "replay")),
         }
 
@@ -522,3 +523,46 @@ class TestServices:
             dev.run(settings, persons=1, seed=1, host="127.0.0.1", port=1)
         _, words = started
         assert "location_name: ccs_dacs_pipeline" in Path(words[words.index("-w") + 1]).read_text()
+
+
+WITHOUT_CCS = {"CCS_AUTH": "none", "CCS_BASE_URL": "http://127.0.0.1:1", "FOREIGN_QUIET_SECONDS": "1"}
+
+
+class TestTransfer:
+    """One pass over the foreign files (interface.md, Foreign files)."""
+
+    @pytest.fixture
+    def folders(self, tmp_path: Path) -> tuple[Path, Path]:
+        made = tmp_path / "extract", tmp_path / "upload"
+        for folder in made:
+            folder.mkdir()
+        return made
+
+    def test_files_are_moved_and_told(self, nowhere: Operator, folders: tuple[Path, Path]):
+        extract, upload = folders
+        (extract / "a.xml").write_text("<a/>")
+        done = nowhere.run("transfer", "--json", FOREIGN_FILE_PATTERNS="*.xml", **WITHOUT_CCS)
+        assert done.code == 0, done.said
+        assert "waiting 1 s" in done.said
+        (sent,) = done.json["sent"]
+        assert (sent["name"], sent["bytes"]) == ("a.xml", 4)
+        assert sent.keys() == {"name", "bytes", "sha256", "seconds"}
+        assert (done.json["failed"], done.json["waiting"]) == ([], [])
+        assert [path.name for path in upload.iterdir()] == ["a.xml"]
+        assert list(extract.iterdir()) == []
+
+    def test_one_that_fails_is_named_and_the_others_go_on(self, nowhere: Operator, folders: tuple[Path, Path]):
+        extract, upload = folders
+        for name in ("a.xml", "b[red].xml"):
+            (extract / name).write_text("<a/>")
+        (upload / "a.xml").write_text("<other/>")
+        done = nowhere.run("transfer", FOREIGN_FILE_PATTERNS="*.xml", **WITHOUT_CCS)
+        assert done.code == 1
+        assert "a.xml is there with other content" in " ".join(done.out.split())
+        assert "b[red].xml" in done.out
+        assert [path.name for path in extract.iterdir()] == ["a.xml"]
+
+    def test_without_patterns_it_says_what_is_missing(self, nowhere: Operator):
+        done = nowhere.run("transfer", **WITHOUT_CCS)
+        assert done.code == 2
+        assert "CCS_DACS_FOREIGN_FILE_PATTERNS is not set" in done.said

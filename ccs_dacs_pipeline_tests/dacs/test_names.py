@@ -124,6 +124,22 @@ def test_the_parts_of_a_file_are_told_from_all_other_files(
     assert bool(parts.fullmatch(template.name(**others, part=another_part))) == same
 
 
+@settings(deadline=None)
+@given(st.sampled_from(TEMPLATES), NUMBERS)
+def test_code_and_number_are_read_from_every_name_of_ours(text: str, one: tuple):
+    code, number, rerun, thread, part = one
+    template = FileNameTemplate.parse(text)
+    name = template.name(batch_code=code, batch_number=number, rerun=rerun, thread=thread, part=part)
+    assert template.number_of(name) == (code, number)
+
+
+@pytest.mark.parametrize(
+    "name", ["C1-DCTIL_0033_00.csv.bak", "C1-DCTIL_33_00.csv", "C1-DCTIL_0033.csv", "C1-DCTIL_0033_00_X.csv", "a.csv"]
+)
+def test_no_number_is_read_from_another_name(name: str):
+    assert DEFAULT.number_of(name) is None
+
+
 @pytest.mark.parametrize(
     ("batch", "rerun", "name"),
     [("initial-7", 0, "MANIFEST_initial-7_00.json"), ("delta-18", 1, "MANIFEST_delta-18_01.json")],

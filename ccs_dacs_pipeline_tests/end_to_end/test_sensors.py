@@ -11,14 +11,15 @@ import sqlalchemy as sa
 from ccs_dacs_pipeline.cli.console import Problem
 from ccs_dacs_pipeline.definitions import build_defs
 from ccs_dacs_pipeline.folders import LocalFolder
-from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC
+from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, TRANSFER_FILES
 from ccs_dacs_pipeline.ledger import orphans
-from ccs_dacs_pipeline.ledger.leases import INCREMENTAL
+from ccs_dacs_pipeline.ledger.leases import INCREMENTAL, TRANSFERS
 from ccs_dacs_pipeline.ledger.schema import batches
 from ccs_dacs_pipeline.ledger.schema import orphans as orphan_rows
 from ccs_dacs_pipeline.partitions import SYNC_BATCH, SyncBatch
+from ccs_dacs_pipeline_tests.folders.files import put
 
-PENDING, STORED = "pending_sync_requests", "stored_acknowledgements"
+PENDING, STORED, FOREIGN = "pending_sync_requests", "stored_acknowledgements", "foreign_files"
 
 
 def definitions(world) -> dg.Definitions:
@@ -57,7 +58,11 @@ class TestDeadRuns:
 
     @pytest.mark.parametrize(
         ("sensor", "job", "key"),
-        [(PENDING, INCREMENTAL_SYNC, "delta-1"), (STORED, DELIVER_ACKNOWLEDGEMENTS, None)],
+        [
+            (PENDING, INCREMENTAL_SYNC, "delta-1"),
+            (STORED, DELIVER_ACKNOWLEDGEMENTS, None),
+            (PENDING, TRANSFER_FILES, None),
+        ],
     )
     def test_one_that_holds_no_lease_and_says_nothing_is_ended(self, world, sensor, job, key):
         dead = started_run(world, job, key, ago=timedelta(minutes=1))
@@ -122,3 +127,42 @@ def test_children_of_a_delivered_parent_are_asked_for(world):
         orphans.add(db, SyncBatch.parse(shard), "metered_service", [(agreement, "contact", "0000000001")])
         db.execute(sa.update(orphan_rows).values(due=True))
     assert tick(world, PENDING) == ["resync-1"]
+
+
+class TestForeignFiles:
+    """Files of CCS's own batches, seen by the sensor and moved by its run."""
+
+    def test_without_patterns_nothing_is_looked_for(self, world):
+        assert "FOREIGN_FILE_PATTERNS is empty" in tick(world, FOREIGN)
+
+    def test_a_file_at_rest_is_moved_as_a_materialization(self, make_world):
+        world = make_world(settings={"foreign_file_patterns": "*.xml", "foreign_quiet_seconds": 0})
+        assert tick(world, FOREIGN) == "no foreign files are there"
+        put(world.site.extract, "a.xml", b"<a/>")
+        assert tick(world, FOREIGN) == [None]
+        job = definitions(world).resolve_job_def(TRANSFER_FILES)
+        assert job.execute_in_process(instance=world.instance).success
+        event = world.instance.get_latest_materialization_event(dg.AssetKey(["upload", "foreign_file"]))
+        metadata = {name: one.value for name, one in event.asset_materialization.metadata.items()}
+        assert metadata.keys() == {"name", "bytes", "sha256", "seconds", "from", "to"}
+        assert (metadata["name"], metadata["bytes"]) == ("a.xml", 4)
+        assert tick(world, FOREIGN) == "no foreign files are there"
+
+    def test_a_run_fails_with_the_name_of_a_file_that_stays(self, make_world):
+        world = make_world(settings={"foreign_file_patterns": "*.xml", "foreign_quiet_seconds": 0})
+        put(world.site.extract, "a.xml", b"<a/>")
+        put(world.site.upload, "a.xml", b"<b/>")
+        job = definitions(world).resolve_job_def(TRANSFER_FILES)
+        done = job.execute_in_process(instance=world.instance, raise_on_error=False)
+        (failure,) = [event for event in done.all_events if event.is_step_failure]
+        assert "a.xml" in failure.step_failure_data.user_failure_data.description
+        assert "tried again later, first a.xml" in tick(world, FOREIGN)
+
+    def test_a_run_beside_another_pass_leaves_the_work_to_it(self, make_world):
+        world = make_world(settings={"foreign_file_patterns": "*.xml", "foreign_quiet_seconds": 0})
+        put(world.site.extract, "a.xml", b"<a/>")
+        lease = world.site.lease(TRANSFERS, "another pass")
+        job = definitions(world).resolve_job_def(TRANSFER_FILES)
+        assert job.execute_in_process(instance=world.instance).success
+        assert world.site.extract.names() == ["a.xml"]
+        lease.release()

@@ -1,6 +1,6 @@
 """What every folder does, whatever its kind (sync-lifecycle.md, Files)."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -26,6 +26,17 @@ def test_a_stored_file_has_its_name_size_hash_and_content(folder: Folder):
     assert folder.size("C1-DCTIL_0033_00.csv") == len(data)
     assert folder.sha256("C1-DCTIL_0033_00.csv") == sha256(data)
     assert content(folder, "C1-DCTIL_0033_00.csv") == data
+
+
+def test_a_file_has_a_time_of_its_last_change(folder: Folder):
+    before = datetime.now(UTC)
+    put(folder, "file", b"x")
+    modified = folder.modified("file")
+    assert modified is not None
+    # A store may keep whole seconds, and have a clock of its own.
+    assert abs(modified - before) < timedelta(seconds=60)
+    assert folder.modified("file") == modified
+    assert folder.modified("absent") is None
 
 
 def test_an_empty_file_can_be_stored(folder: Folder):

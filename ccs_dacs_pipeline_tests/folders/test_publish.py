@@ -18,6 +18,7 @@ from ccs_dacs_pipeline.folders import (
     SourceMissing,
     TargetDiffers,
     publish,
+    take_away,
 )
 from ccs_dacs_pipeline_tests.folders.files import content, public_directory, put, read_only, run_on_small_disk, sha256
 
@@ -159,3 +160,21 @@ def test_a_watcher_never_sees_a_torn_file(extract: LocalFolder, upload: LocalFol
         for name, recorded in expected.items():
             assert publish(extract, name, upload, sha256=recorded) is Published.NEW
         assert all_seen.wait(timeout=10)
+
+
+def test_a_delivered_source_is_removed_and_an_absent_one_is_fine(extract: LocalFolder):
+    put(extract, NAME, DATA)
+    for _ in range(2):
+        take_away(extract, NAME, sent_prefix="")
+        assert extract.names() == []
+
+
+def test_a_delivered_source_stays_under_the_prefix_in_place_of_an_older_one(extract: LocalFolder):
+    for data in (b"old", b"new", b"new"):
+        put(extract, NAME, data)
+        take_away(extract, NAME, sent_prefix="Sent-")
+        assert extract.names() == [f"Sent-{NAME}"]
+        assert content(extract, f"Sent-{NAME}") == data
+    take_away(extract, NAME, sent_prefix="Sent-")
+    assert extract.names() == [f"Sent-{NAME}"]
+    assert extract.sweep(timedelta(0)) == 0

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from ccs_dacs_pipeline.ledger import Ledger
 from ccs_dacs_pipeline.ledger.schema import metadata
-from ccs_dacs_pipeline.ledger.store import mark, marked
+from ccs_dacs_pipeline.ledger.store import _MIGRATIONS, mark, marked
 
 MIGRATE = "import sys; from ccs_dacs_pipeline.ledger import Ledger; Ledger(sys.argv[1]).migrate()"
 
@@ -79,6 +81,22 @@ def test_to_migrate_again_changes_nothing(ledger: Ledger):
     assert differences(ledger) == []
     with ledger.read() as db:
         assert marked(db, "kept") == 1
+
+
+def test_a_ledger_of_an_earlier_version_becomes_the_schema_of_the_code_and_keeps_what_it_holds(database_url: str):
+    with Ledger(database_url) as ledger:
+        with ledger.write() as db:
+            config = Config()
+            config.set_main_option("script_location", str(_MIGRATIONS))
+            config.attributes["connection"] = db
+            command.upgrade(config, "0001")
+            mark(db, "kept", 1)
+        assert versions(ledger) == ["0001"]
+        assert differences(ledger) != []
+        ledger.migrate()
+        assert differences(ledger) == []
+        with ledger.read() as db:
+            assert marked(db, "kept") == 1
 
 
 def test_threads_with_ledgers_of_their_own_may_migrate_at_once(database_url: str):
