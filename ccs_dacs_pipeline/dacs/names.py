@@ -82,8 +82,8 @@ class FileNameTemplate:
 
     @cached_property
     def _names(self) -> re.Pattern[str]:
-        """What every name that this template gives matches; at most 18 digits, which any database can hold."""
-        digits = {name: f"[0-9]{{{width},18}}" for name, width in _NUMBER_WIDTHS.items()}
+        """What every name that this template gives matches; at most 9 digits, which every database holds."""
+        digits = {name: f"[0-9]{{{width},9}}" for name, width in _NUMBER_WIDTHS.items()}
         texts = {_BATCH_CODE: ".+?"} | digits
         suffix = "".join(
             f"(?:_{name[0].upper()}{digits[name]})?"

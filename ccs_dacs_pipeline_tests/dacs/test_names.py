@@ -134,7 +134,15 @@ def test_code_and_number_are_read_from_every_name_of_ours(text: str, one: tuple)
 
 
 @pytest.mark.parametrize(
-    "name", ["C1-DCTIL_0033_00.csv.bak", "C1-DCTIL_33_00.csv", "C1-DCTIL_0033.csv", "C1-DCTIL_0033_00_X.csv", "a.csv"]
+    "name",
+    [
+        "C1-DCTIL_0033_00.csv.bak",
+        "C1-DCTIL_33_00.csv",
+        "C1-DCTIL_0033.csv",
+        "C1-DCTIL_0033_00_X.csv",
+        "a.csv",
+        "C1-BILL_1000000000_00.csv",
+    ],
 )
 def test_no_number_is_read_from_another_name(name: str):
     assert DEFAULT.number_of(name) is None
