@@ -31,12 +31,16 @@ app = typer.Typer(
 )
 batch_app = typer.Typer(no_args_is_help=True, help="Batches, and what an operator can do with them.")
 acks_app = typer.Typer(no_args_is_help=True, help="The acknowledgement inbox, and taking answers to CCS.")
+quarantine_app = typer.Typer(no_args_is_help=True, help="Records that break a rule, and what becomes of them.")
 app.add_typer(batch_app, name="batch")
+app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(acks_app, name="acks")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait while another pass holds the lane.")]
 Key = Annotated[str, typer.Argument(help="delta-18, resync-3, or initial-7 for a whole snapshot.")]
+EntityName = Annotated[str, typer.Argument(metavar="ENTITY", help=", ".join(one.name for one in ENTITIES))]
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of its records.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
 
@@ -137,6 +141,32 @@ def batch_replay(key: Key, wait: Wait = WAIT_SECONDS, as_json: Json = False) -> 
     with work.opened() as worker:
         figures = worker.replay(key, wait=wait)
     _emit(figures, as_json=as_json, table=tables.batches)
+
+
+@quarantine_app.command("list")
+def quarantine_list(as_json: Json = False) -> None:
+    """The records that are quarantined now."""
+    with work.opened_site(load_settings()) as site:
+        figures = {"quarantined": work.quarantined(site)}
+    _emit(figures, as_json=as_json, table=tables.quarantine)
+
+
+@quarantine_app.command("release")
+def quarantine_release(entity: EntityName, ids: Ids, wait: Wait = WAIT_SECONDS, as_json: Json = False) -> None:
+    """Sends quarantined records anew, as a resync; what still breaks a rule stays quarantined."""
+    work.check_records(entity, ids)
+    with work.opened() as worker:
+        figures = worker.release(entity, ids, wait=wait)
+    _emit(figures, as_json=as_json, table=tables.batches)
+
+
+@quarantine_app.command("reject")
+def quarantine_reject(entity: EntityName, ids: Ids, as_json: Json = False) -> None:
+    """Accepts that quarantined records are not sent; the journal keeps it."""
+    work.check_records(entity, ids)
+    with work.opened_site(load_settings()) as site:
+        figures = {"quarantined": work.reject(site, entity, ids)}
+    _emit(figures, as_json=as_json, table=tables.quarantine)
 
 
 @acks_app.command("serve")

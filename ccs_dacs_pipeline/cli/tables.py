@@ -96,6 +96,15 @@ def status(console: Console, figures: Figures) -> None:
             _print(console, title, columns, rows)
 
 
+def quarantine(console: Console, figures: Figures) -> None:
+    """Prints quarantined records."""
+    found = figures["quarantined"]
+    if found:
+        _print(console, "Quarantined", list(found[0]), [list(line.values()) for line in found])
+    else:
+        console.print("Nothing is quarantined.")
+
+
 def reconciliation(console: Console, figures: Figures) -> None:
     """Prints the control equations, in all and per batch."""
     names = {

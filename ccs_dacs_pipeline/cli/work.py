@@ -24,7 +24,7 @@ from ccs_dacs_pipeline.dacs.inbox import BasicCaller, BearerCaller, Caller, inbo
 from ccs_dacs_pipeline.entities import ENTITIES
 from ccs_dacs_pipeline.folders import FolderError
 from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, INITIAL_SYNC, TRANSFER_FILES
-from ccs_dacs_pipeline.ledger import LedgerError, foreign, life, report, requests
+from ccs_dacs_pipeline.ledger import LedgerError, contents, foreign, life, report, requests
 from ccs_dacs_pipeline.ledger.leases import ACKNOWLEDGEMENTS, INCREMENTAL, SNAPSHOTS, TRANSFERS, LeaseHeldError
 from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage
 from ccs_dacs_pipeline.ledger.schema import journal
@@ -294,6 +294,17 @@ class Worker:
                 figures["batches"] += self._delivered(children.owner)["batches"]
             return figures
 
+    def release(self, entity: str, ids: Sequence[str], *, wait: float) -> dict[str, Any]:
+        """Sends quarantined records anew, as a resync; one that still breaks a rule stays quarantined.
+
+        Raises:
+            LedgerError: one is not quarantined.
+            Problem: as for a resync.
+        """
+        with self.site.ledger.read() as db:
+            contents.require_quarantined(db, entity, ids)
+        return self.resync(entity, ids, wait=wait)
+
     def resume(self, owner: str, *, wait: float) -> dict[str, Any]:
         """Lets a batch or snapshot go on, to delivery."""
         mode = _mode_of(owner)
@@ -472,8 +483,7 @@ def chosen_entities(
     Raises:
         UsageProblem: the options do not go together, or an id is no id.
     """
-    if entity not in {one.name for one in ENTITIES}:
-        raise UsageProblem(f"--entity takes {', '.join(one.name for one in ENTITIES)}, not {entity!r}.")
+    _check_entity(entity)
     if (ids is None) == (low is None and high is None) or (low is None) != (high is None):
         raise UsageProblem("Give either --ids FILE, or both --low and --high.")
     chosen = (
@@ -481,14 +491,50 @@ def chosen_entities(
         if ids
         else [str(low), str(high)]
     )
-    for one in chosen:
-        if not (one.isascii() and one.isdigit() and len(one) == _ID_LENGTH):
-            raise UsageProblem(f"{one!r} is no id: ids are {_ID_LENGTH} digits.")
+    _check_ids(chosen)
     if ids is None and chosen[0] > chosen[1]:
         raise UsageProblem("--low is above --high; swap them.")
     if not chosen:
         raise UsageProblem(f"{ids} holds no ids: write one a line.")
     return chosen if ids else (chosen[0], chosen[1])
+
+
+def _check_entity(entity: str) -> None:
+    if entity not in {one.name for one in ENTITIES}:
+        raise UsageProblem(f"An entity is {', '.join(one.name for one in ENTITIES)}, not {entity!r}.")
+
+
+def _check_ids(ids: Sequence[str]) -> None:
+    for one in ids:
+        if not (one.isascii() and one.isdigit() and len(one) == _ID_LENGTH):
+            raise UsageProblem(f"{one!r} is no id: ids are {_ID_LENGTH} digits.")
+
+
+def check_records(entity: str, ids: Sequence[str]) -> None:
+    """Checks how records are named.
+
+    Raises:
+        UsageProblem: there is no such entity, or an id is no id.
+    """
+    _check_entity(entity)
+    _check_ids(ids)
+
+
+def quarantined(site: Site) -> list[dict[str, str]]:
+    """Returns the records that are quarantined now."""
+    with site.ledger.read() as db:
+        return report.quarantined(db)
+
+
+def reject(site: Site, entity: str, ids: Sequence[str]) -> list[dict[str, str]]:
+    """Accepts that quarantined records are not sent; returns those that are left.
+
+    Raises:
+        LedgerError: one is not quarantined.
+    """
+    with site.ledger.write() as db:
+        contents.reject_quarantined(db, entity, ids)
+        return report.quarantined(db)
 
 
 def all_batches(site: Site) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from ccs_dacs_pipeline.ledger.schema import (
     quarantine,
     tallies,
 )
-from ccs_dacs_pipeline.ledger.store import now, upsert
+from ccs_dacs_pipeline.ledger.store import LedgerError, note, now, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -128,6 +128,36 @@ def clear_quarantine(db: Connection, key: SyncBatch) -> None:
     )
     older = quarantine.c.batch != str(key)
     db.execute(sa.update(quarantine).where(older, sa.exists().where(mine)).values(open=False, rejected=False))
+
+
+def require_quarantined(db: Connection, entity: str, ids: Sequence[str]) -> None:
+    """Makes sure that records are quarantined.
+
+    Raises:
+        LedgerError: some are not; names the first.
+    """
+    found = (quarantine.c.entity == entity) & quarantine.c.open
+    known = set(db.execute(sa.select(quarantine.c.entity_id).where(found)).scalars())
+    strangers = sorted(set(ids) - known)
+    if strangers:
+        raise LedgerError(
+            f"{len(strangers)} of the {len(set(ids))} {entity} records are not quarantined, for example "
+            f"{strangers[0]}; `ccs-dacs quarantine list` shows those that are. Nothing was done."
+        )
+
+
+def reject_quarantined(db: Connection, entity: str, ids: Sequence[str]) -> None:
+    """Closes findings about records that an operator accepts as not sent, and says so in the journal.
+
+    Raises:
+        LedgerError: a record is not quarantined.
+    """
+    require_quarantined(db, entity, ids)
+    for entity_id in sorted(set(ids)):
+        mine = (quarantine.c.entity == entity) & (quarantine.c.entity_id == entity_id) & quarantine.c.open
+        for batch, rule in db.execute(sa.select(quarantine.c.batch, quarantine.c.rule).where(mine)).all():
+            note(db, "quarantine rejected", batch, entity=entity, id=entity_id, rule=rule)
+        db.execute(sa.update(quarantine).where(mine).values(open=False, rejected=True))
 
 
 def batches_with_old_frames(db: Connection, before: datetime) -> list[str]:

@@ -197,7 +197,7 @@ def status(db: Connection, ack_timeout: timedelta) -> dict[str, Any]:
         "acknowledgements": _acknowledgement_figures(db),
         "overdue": overdue(db, ack_timeout),
         "suspect": _suspect(db),
-        "quarantined": _quarantined(db),
+        "quarantined": quarantined(db),
     }
 
 
@@ -245,7 +245,8 @@ def _suspect(db: Connection) -> list[dict[str, str]]:
     return [{"syncRequestId": request_id, "batch": batch} for request_id, batch in rows]
 
 
-def _quarantined(db: Connection) -> list[dict[str, str]]:
+def quarantined(db: Connection) -> list[dict[str, str]]:
+    """Returns the records that are quarantined now, a line for each finding."""
     columns = [quarantine.c[name] for name in ("entity", "entity_id", "rule", "field", "batch")]
     rows = db.execute(
         sa.select(*columns).where(quarantine.c.open).order_by(quarantine.c.entity, quarantine.c.entity_id)

@@ -384,7 +384,7 @@ class TestWrongUsage:
     @pytest.mark.parametrize(
         ("options", "reason"),
         [
-            (["--entity", "person", "--low", "0000000000", "--high", "9999999999"], "--entity takes contact"),
+            (["--entity", "person", "--low", "0000000000", "--high", "9999999999"], "An entity is contact"),
             (["--entity", "contact"], "Give either --ids FILE, or both --low and --high"),
             (["--entity", "contact", "--low", "12", "--high", "9999999999"], "'12' is no id"),
             (["--entity", "contact", "--low", "2000000000", "--high", "1000000000"], "--low is above --high"),

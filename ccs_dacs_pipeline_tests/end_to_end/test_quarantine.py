@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from ccs_dacs_pipeline.ledger import orphans
+from ccs_dacs_pipeline.cli import work
+from ccs_dacs_pipeline.cli.console import Problem
+from ccs_dacs_pipeline.ledger import LedgerError, orphans
 from ccs_dacs_pipeline.ledger.schema import orphans as orphan_rows
 from ccs_dacs_pipeline.sync import start
 from ccs_dacs_pipeline_tests.conftest import WAIT
@@ -152,3 +155,60 @@ def test_children_that_an_unfinished_batch_has_wait_for_its_end(world, family):
     world.worker.resume(str(key), wait=WAIT)
     with world.site.ledger.read() as db:
         assert orphans.ready(db, 10) == [("metered_service", child) for child in sorted(agreements[1:])]
+
+
+class TestOperator:
+    """Releasing and rejecting by command."""
+
+    def test_a_released_record_goes_as_a_resync_and_takes_its_children_along(self, make_world):
+        """Nothing changes in CCS: the profile was wrong."""
+        world = make_world()
+        person, agreements = next((who, has) for who, has in customers(world).items() if has)
+        world.sandbox.ccs.edit("person", person, lambda one: one.update(personOrBusiness="X "))
+        world.initial()
+        assert [(one["entity"], one["id"]) for one in work.quarantined(world.site)] == [("contact", person)]
+        world.sandbox.ccs.edit("person", person, lambda one: one.update(personOrBusiness="P "))
+        figures = world.worker.release("contact", [person], wait=5)
+        assert [(line["key"], line["rows"]) for line in figures["batches"]] == [
+            ("resync-1", 1),
+            ("resync-2", len(agreements)),
+        ]
+        world.sandbox.dacs.wait_until_idle()
+        assert work.quarantined(world.site) == []
+        assert set(agreements) <= held(world, "metered_service")
+
+    def test_one_that_still_breaks_a_rule_stays(self, world, family):
+        person, _ = family
+        world.initial()
+        world.worker.release("contact", [person], wait=5)
+        assert [(one["id"], one["batch"]) for one in work.quarantined(world.site)] == [(person, "resync-1")]
+
+    def test_a_rejected_record_is_listed_no_more_and_its_children_still_wait(self, world, family):
+        person, agreements = family
+        world.initial()
+        assert work.reject(world.site, "contact", [person]) == []
+        journal = work.one_batch(world.site, "initial-1")["journal"]
+        assert {"entity": "contact", "id": person, "rule": "unlisted-code"} in [line["detail"] for line in journal]
+        for child in agreements:
+            world.sandbox.ccs.touch("service_agreement", child)
+        world.sync()
+        assert waiting(world) == [(child, person, False) for child in sorted(agreements)]
+        mend(world, person)
+        world.sync()
+        world.assert_quiet()
+
+    def test_a_record_that_is_not_quarantined_is_refused(self, world):
+        with pytest.raises(LedgerError, match=r"1 of the 1 contact records are not quarantined.*quarantine list"):
+            work.reject(world.site, "contact", ["0000000001"])
+        with pytest.raises(LedgerError, match="not quarantined"):
+            world.worker.release("contact", ["0000000001"], wait=5)
+
+    def test_the_breaker_stops_a_snapshot_before_anything_is_published_and_says_why(self, world):
+        people = [person for person, _ in list(world.sandbox.ccs.records("person"))[:30]]
+        for person in people:
+            spoil(world, person)
+        said = rf"30 of 60 person records are bad.*unlisted-code \(30\).*for example id ({'|'.join(people)})"
+        with pytest.raises(Problem, match=said):
+            world.worker.initial(shards=1, new=False, wait=5)
+        assert not list(Path(world.settings.folder("upload")).iterdir())
+        assert world.status()["gate"]["heldBy"] == "initial-1"
