@@ -225,9 +225,9 @@ def _acknowledgement_figures(db: Connection) -> dict[str, int]:
 
 
 def overdue(db: Connection, ack_timeout: timedelta) -> list[dict[str, str]]:
-    """Returns the written requests that wait for an answer longer than ACK_TIMEOUT, the longest first."""
+    """Returns the requests that wait for an answer longer than ACK_TIMEOUT, coalesced ones too, the longest first."""
     late = sa.and_(
-        requests.c.outcome == Outcome.WRITTEN,
+        requests.c.outcome.in_([Outcome.WRITTEN, Outcome.COALESCED]),
         requests.c.settlement.is_(None),
         requests.c.answer_source.is_(None),
         batches.c.delivered < now() - ack_timeout,

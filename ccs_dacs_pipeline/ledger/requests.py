@@ -175,6 +175,53 @@ def add(db: Connection, key: SyncBatch, chosen: Sequence[Chosen]) -> None:
     db.execute(sa.insert(requests), rows)
 
 
+def adopt(db: Connection, key: SyncBatch, claimed: Sequence[Chosen]) -> None:
+    """Adds requests that CCS has claimed already to a new batch that sends their entities.
+
+    An attempt is recorded of each, so that the claim reads its state and never takes a step too many.
+    """
+    rows = [
+        {
+            "request_id": one.request_id,
+            "batch": str(key),
+            "entity": one.entity,
+            "entity_id": one.entity_id,
+            "created": one.created,
+            "attempts": 1,
+        }
+        for one in claimed
+    ]
+    if rows:
+        db.execute(sa.insert(requests), rows)
+
+
+def adopt_followers(db: Connection, key: SyncBatch) -> None:
+    """Takes along what was coalesced with requests that CCS began anew and that a new batch has.
+
+    The next answer about such a request is that of its new life, so those that wait for it belong there too.
+    """
+    begun_anew = sa.select(requests.c.request_id).where(requests.c.batch == str(key))
+    leader = requests.alias("leader")
+    followed = sa.exists().where(
+        leader.c.batch == requests.c.batch,
+        leader.c.entity == requests.c.entity,
+        leader.c.entity_id == requests.c.entity_id,
+        leader.c.settlement == Settlement.CLOSED,
+        leader.c.answer_source.is_(None),
+        _leads(leader),
+        leader.c.request_id.in_(begun_anew),
+    )
+    followers = (requests.c.outcome == Outcome.COALESCED) & _unanswered & followed
+    found = db.execute(sa.select(requests).where(followers)).all()
+    close_unanswered(db, [row.request_id for row in found])
+    adopt(db, key, [Chosen(row.request_id, row.entity, row.entity_id, row.created) for row in found])
+
+
+def _leads(request: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Says that a request lends its id to the row of its entity, or did until that turned out not to be sent."""
+    return request.c.outcome.not_in([Outcome.COALESCED, Outcome.DISCARDED, Outcome.CLOSED])
+
+
 def add_entities(db: Connection, key: SyncBatch, subjects: Iterable[tuple[str, str]]) -> None:
     """Adds entities to a new batch; the database refuses one that is in another unfinished batch."""
     rows = [{"batch": str(key), "entity": entity, "entity_id": entity_id} for entity, entity_id in subjects]
@@ -382,13 +429,14 @@ def _settle_synchronized(db: Connection, which: sa.ColumnElement[bool], settleme
     db.execute(sa.update(requests).where(which, done).values(settlement=settlement, settled=now()))
 
 
-def take_acknowledgements(db: Connection, *, expected: bool) -> set[str] | None:
+def take_acknowledgements(db: Connection) -> set[str] | None:
     """Turns waiting acknowledgements of delivered requests into answers for CCS, some thousands at a time.
 
     Returns the batches touched, None when there was nothing to take.
 
-    One that nobody waits for, since its request is final or none is expected, is kept and counted, not sent. Where CCS
-    has closed the written request by itself, those that were coalesced with it are still answered.
+    One that nobody waits for, since its request is final or was settled on delivery, is kept and counted, not sent.
+    What was delivered while acknowledgements were expected waits for its own, whatever the setting is by now. Where
+    CCS has closed the written request by itself, those that were coalesced with it are still answered.
     """
     pair = acknowledgements.join(requests, requests.c.request_id == acknowledgements.c.request_id).join(
         batches, batches.c.key == requests.c.batch
@@ -400,7 +448,7 @@ def take_acknowledgements(db: Connection, *, expected: bool) -> set[str] | None:
     ).all()
     if not rows:
         return None
-    answering = [row for row in rows if expected and _has_no_answer(row)]
+    answering = [row for row in rows if _has_no_answer(row)]
     if answering:
         db.execute(
             sa.update(requests)
@@ -438,7 +486,7 @@ def _follow_leaders(db: Connection, which: sa.ColumnElement[bool]) -> None:
         leader.c.entity == requests.c.entity,
         leader.c.entity_id == requests.c.entity_id,
         leader.c.request_id != requests.c.request_id,
-        leader.c.outcome.not_in([Outcome.COALESCED, Outcome.DISCARDED, Outcome.CLOSED]),
+        _leads(leader),
     )
     followers = which & (requests.c.outcome == Outcome.COALESCED) & requests.c.settlement.is_(None)
     answered = sa.exists().where(mine, leader.c.answer_source.is_not(None))

@@ -70,14 +70,13 @@ def settle(site: Site, lease: Lease, *, look: bool = False) -> Settled:
 
 def _take_stored(site: Site, lease: Lease, result: Settled) -> None:
     """Turns stored acknowledgements into answers that are due."""
-    expected = site.settings.acknowledgements == "expected"
     with site.ledger.write() as db:
         lease.check(db)
         acknowledgements.match_parked(db)
     while True:
         with site.ledger.write() as db:
             lease.check(db)
-            taken = requests.take_acknowledgements(db, expected=expected)
+            taken = requests.take_acknowledgements(db)
         if taken is None:
             return
         result.batches.update(taken)

@@ -156,6 +156,7 @@ def _start_delta(site: Site, key: SyncBatch, lease: Lease) -> Nothing | None:
             create_chosen(db, key, codes=incremental_codes(), first=site.settings.first_batch_numbers)
             requests.close_unanswered(db, [request.request_id for request in chosen])
             requests.add(db, key, chosen)
+            requests.adopt_followers(db, key)
             mark(db, BLOCKED, 0)  # found before this batch was; left standing it would hide requests that came since
     except GateClosedError as error:
         return Nothing(str(error))

@@ -485,3 +485,45 @@ class TestAnswers:
         assert world.sandbox.ccs.sync_request(other).bo_status == "SYNCHRONIZED"
         assert world.status()["batches"][-1]["state"] == "settled"
         assert world.reconcile()["holds"]
+
+    def test_what_was_coalesced_with_a_request_that_ccs_begins_anew_is_settled_with_its_new_life(self, make_world):
+        world = make_world(sandbox={"upload_folder": None})  # nobody answers but this test
+        person = a_person(world)
+        requests = [world.sandbox.ccs.touch("person", person, another=True) for _ in range(3)]
+        world.worker.sync(wait=5)
+        with world.site.ledger.read() as db:
+            written = db.execute(sa.select(batch_entities.c.reference)).scalar_one()
+        world.sandbox.ccs.set_state(written, "PENDING")
+        world.worker.deliver_acknowledgements(wait=5)  # finds it out by looking, before the pick does
+        world.worker.sync(wait=5)
+        assert world.request_states() == {"AWAITINGACK": 3}
+        with world.site.ledger.write() as db:
+            reference = db.execute(
+                sa.select(batch_entities.c.reference).where(batch_entities.c.batch == "delta-2")
+            ).scalar_one()
+            store(db, [Acknowledgement(reference, has_error=False, payload={"hasError": False})])
+        world.worker.deliver_acknowledgements(wait=5)
+        assert reference in requests
+        assert world.request_states() == {"SYNCHRONIZED": 3}
+        assert [line["state"] for line in world.status()["batches"]] == ["settled", "settled"]
+        assert world.reconcile()["holds"]
+
+    def test_what_was_delivered_while_answers_were_expected_is_settled_by_its_own(self, make_world):
+        world = make_world(sandbox={"upload_folder": None})  # nobody answers but this test
+        request = world.sandbox.ccs.touch("person", a_person(world))
+        world.worker.sync(wait=5)
+        world.site.settings = load_settings(**world.settings.model_dump() | {"acknowledgements": "none"})
+        world.worker.deliver_acknowledgements(wait=5)
+        assert world.request_states() == {"AWAITINGACK": 1}  # never settled without a word of DACS
+        with world.site.ledger.write() as db:
+            store(db, [Acknowledgement(request, has_error=True, payload={"hasError": True})])
+        world.worker.deliver_acknowledgements(wait=5)
+        assert world.status()["requests"] == {"negative": 1}
+        assert world.request_states() == {"ERROR": 1}
+
+    def test_coalesced_requests_without_an_answer_show_as_overdue(self, make_world):
+        world = make_world(sandbox={"upload_folder": None}, settings={"ack_timeout": "PT0S"})
+        person = a_person(world)
+        requests = [world.sandbox.ccs.touch("person", person, another=True) for _ in range(2)]
+        world.worker.sync(wait=5)
+        assert {one["syncRequestId"] for one in world.status()["overdue"]} == set(requests)

@@ -161,12 +161,12 @@ def acknowledge(ledger: Ledger, **verdicts: bool) -> Stored:
         return acknowledgements.store(db, items)
 
 
-def take(ledger: Ledger, *, expected: bool = True) -> set[str]:
+def take(ledger: Ledger) -> set[str]:
     """Turns all stored acknowledgements that can be taken into answers; returns the batches touched."""
     touched: set[str] = set()
     with ledger.write() as db:
         acknowledgements.match_parked(db)
-        while (taken := requests.take_acknowledgements(db, expected=expected)) is not None:
+        while (taken := requests.take_acknowledgements(db)) is not None:
             touched |= taken
     return touched
 

@@ -207,18 +207,10 @@ def test_one_for_an_aborted_request_is_kept(ledger: Ledger):
 def test_without_acknowledgements_a_stored_answer_is_kept_and_counted(ledger: Ledger):
     send(ledger, start_delta(ledger, 1, change("r1", "a")), acknowledged=False)
     acknowledge(ledger, r1=True)
-    assert take(ledger, expected=False) == set()
+    assert take(ledger) == set()
     assert states(ledger) == [("r1", True, "kept")]
     assert figures(ledger)["stored"] == 1
     assert tell(ledger) == {"r1": Settlement.ON_DELIVERY}
-
-
-def test_one_that_comes_when_none_are_expected_any_more_is_kept(ledger: Ledger):
-    send(ledger, start_delta(ledger, 1, change("r1", "a")))
-    acknowledge(ledger, r1=False)
-    assert take(ledger, expected=False) == set()
-    assert states(ledger) == [("r1", False, "kept")]
-    assert due_ids(ledger) == []
 
 
 def test_an_early_one_waits_for_the_request_s_present_life(ledger: Ledger):
