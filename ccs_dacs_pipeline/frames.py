@@ -117,6 +117,12 @@ class FrameStore:
             if place.is_dir():
                 shutil.rmtree(place)
 
+    def batches(self) -> list[str]:
+        """Returns the keys of the batches that have frames."""
+        with folder_errors(str(self._root)):
+            found = self._root.iterdir() if self._root.is_dir() else ()
+            return sorted(place.name for place in found if place.is_dir() and _BATCH.fullmatch(place.name))
+
     def _batch(self, batch: str) -> Path:
         if not _BATCH.fullmatch(batch):
             raise ValueError(f"{batch!r} is no batch key. Use letters, digits, '_' and '-'.")

@@ -203,6 +203,18 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
+def recover(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look, and say what would be done.")] = False,
+    wait: Wait = WAIT_SECONDS,
+    as_json: Json = False,
+) -> None:
+    """After the loss of the ledger: goes on from what CCS, manifests and folders tell."""
+    with work.opened() as worker:
+        figures = worker.recover(dry_run=dry_run, wait=wait)
+    _emit(figures, as_json=as_json, table=tables.recovered)
+
+
+@app.command()
 def reconcile(as_json: Json = False) -> None:
     """The control equations, per batch and in all; exit code 1 when one does not hold."""
     with work.opened_site(load_settings()) as site, site.ledger.read() as db:

@@ -105,6 +105,23 @@ def quarantine(console: Console, figures: Figures) -> None:
         console.print("Nothing is quarantined.")
 
 
+def recovered(console: Console, figures: Figures) -> None:
+    """Prints what was found of a lost ledger, and what could not be."""
+    names = {
+        "numbers": "batch numbers go on above",
+        "fileNumbers": "file numbers go on above",
+        "changeDateTimes": "Change Date Times found",
+        "batches": "batches that send the requests' entities anew",
+    }
+    rows = [["requests that nobody knew", len(figures["unknown"])]]
+    rows += [[text, figures[name]] for name, text in names.items()]
+    _print(console, "Looked only" if figures["dryRun"] else "Recovered", ["what", "figures"], rows)
+    if figures["batches"]:
+        console.print("`ccs-dacs sync`, or the sensor, takes these batches to delivery.")
+    for line in figures["notKnown"]:
+        console.print(f"Not known: {line}", markup=False)
+
+
 def reconciliation(console: Console, figures: Figures) -> None:
     """Prints the control equations, in all and per batch."""
     names = {

@@ -31,7 +31,7 @@ from ccs_dacs_pipeline.ledger.schema import journal
 from ccs_dacs_pipeline.partitions import SYNC_BATCH, Mode, SyncBatch, snapshot_number
 from ccs_dacs_pipeline.sensors import tags_of
 from ccs_dacs_pipeline.settings import load_settings, variable
-from ccs_dacs_pipeline.sync import start
+from ccs_dacs_pipeline.sync import recover, start
 from ccs_dacs_pipeline.sync.choose import choose
 from ccs_dacs_pipeline.sync.foreign import look, until_rest
 from ccs_dacs_pipeline.sync.site import Site
@@ -353,6 +353,35 @@ class Worker:
                 if not lease.had_before:
                     held.callback(lease.release)
             return start.give_up(self.site, owner)
+
+    def recover(self, *, dry_run: bool, wait: float) -> dict[str, Any]:
+        """Finds what a lost ledger knew and brings it into the present one; with `dry_run` it only looks.
+
+        Raises:
+            CcsError: CCS cannot be asked.
+            GateClosedError: a snapshot holds the gate.
+            Problem: the lane is not free in time.
+        """
+        lease = self._acquire(INCREMENTAL, time.monotonic() + wait)
+        try:
+            with lease.kept():
+                found = recover.look(self.site, self._instance.get_dynamic_partitions(SYNC_BATCH))
+                if not dry_run:
+                    recover.recover(self.site, found, lease)
+        finally:
+            lease.release()
+        return {
+            "dryRun": dry_run,
+            "ledgerWasEmpty": found.was_empty,
+            "numbers": {mode.value: number for mode, number in found.numbers.items()},
+            "fileNumbers": found.file_numbers,
+            "changeDateTimes": dict(found.moments),
+            "unknown": [
+                {"syncRequestId": one.request_id, "entity": one.entity, "id": one.entity_id} for one in found.unknown
+            ],
+            "batches": [str(key) for key in found.batches],
+            "notKnown": found.not_known,
+        }
 
     def deliver_acknowledgements(self, *, wait: float) -> dict[str, Any]:
         """One pass that takes every answer that is due to CCS.

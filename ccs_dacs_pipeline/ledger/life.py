@@ -25,7 +25,7 @@ from ccs_dacs_pipeline.ledger.schema import (
     requests,
     snapshots,
 )
-from ccs_dacs_pipeline.ledger.store import LedgerError, insert_missing, note, now
+from ccs_dacs_pipeline.ledger.store import LedgerError, insert_missing, mark, marked, note, now, upsert
 from ccs_dacs_pipeline.partitions import Mode, SyncBatch, shards_of
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.engine import Connection, Row
+
+
+# Under this name the ledger remembers the numbers that a lost one has used.
+_RECOVERED = "recovered"
 
 
 class Stage(StrEnum):
@@ -162,8 +166,29 @@ def listed(db: Connection, *conditions: sa.ColumnElement[bool]) -> list[Batch]:
 
 
 def highest_number(db: Connection, mode: Mode) -> int:
-    """Returns the highest batch number of a mode, 0 when there is none."""
-    return db.execute(sa.select(sa.func.max(batches.c.number)).where(batches.c.mode == mode)).scalar() or 0
+    """Returns the highest batch number of a mode, 0 when there is none; what a lost ledger used counts too."""
+    highest = db.execute(sa.select(sa.func.max(batches.c.number)).where(batches.c.mode == mode)).scalar() or 0
+    return max(int(highest), int((marked(db, _RECOVERED) or {}).get(mode.value, 0)))
+
+
+def raise_numbers(db: Connection, numbers: Mapping[Mode, int], file_numbers_by_code: Mapping[str, int]) -> None:
+    """Lets batch and file numbers go on above those that a lost ledger has used."""
+    before = marked(db, _RECOVERED) or {}
+    raised = {mode.value: max(number, before.get(mode.value, 0)) for mode, number in numbers.items()}
+    mark(db, _RECOVERED, before | raised)
+    taken = _taken_numbers(db)
+    rows = [
+        {"owner": _RECOVERED, "batch_code": code, "number": number}
+        for code, number in file_numbers_by_code.items()
+        if number > taken.get(code, 0)
+    ]
+    upsert(db, file_numbers, rows)
+
+
+def file_names(db: Connection) -> set[str]:
+    """Returns the names of all extract files of unfinished batches."""
+    pair = files.join(batches, batches.c.key == files.c.batch)
+    return set(db.execute(sa.select(files.c.name).select_from(pair).where(UNFINISHED)).scalars())
 
 
 def gate_holder(db: Connection) -> int | None:
@@ -185,16 +210,18 @@ def _pass_gate(db: Connection) -> None:
 
 def _allot_numbers(db: Connection, owner: str, codes: Iterable[str], first: Mapping[str, int]) -> None:
     """Fixes the batch number of each code for good, so that a repeated attempt gives the same file names."""
-    taken = dict(
-        db.execute(
-            sa.select(file_numbers.c.batch_code, sa.func.max(file_numbers.c.number)).group_by(file_numbers.c.batch_code)
-        ).all()
-    )
+    taken = _taken_numbers(db)
     rows = [
         {"owner": owner, "batch_code": code, "number": max(taken.get(code, 0) + 1, first.get(code, 1))}
         for code in codes
     ]
     db.execute(sa.insert(file_numbers), rows)
+
+
+def _taken_numbers(db: Connection) -> dict[str, int]:
+    """Returns the highest number that each batch code has had."""
+    highest = sa.select(file_numbers.c.batch_code, sa.func.max(file_numbers.c.number))
+    return dict(db.execute(highest.group_by(file_numbers.c.batch_code)).all())
 
 
 def number_of(db: Connection, owner: str, code: str) -> int:

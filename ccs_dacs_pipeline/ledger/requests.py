@@ -139,6 +139,24 @@ def open_requests(db: Connection) -> set[str]:
     return set(db.execute(held).scalars())
 
 
+def held(db: Connection) -> set[str]:
+    """Returns the ids of all requests that a batch holds and that are not final."""
+    return set(db.execute(sa.select(requests.c.request_id).where(requests.c.settlement.is_(None))).scalars())
+
+
+def raise_moments(db: Connection, entity: str, moments: Mapping[str, datetime]) -> int:
+    """Records Change Date Times that DACS has been sent, unless later ones are known; returns how many were new."""
+    ids = sorted(moments)
+    known = dict(
+        db.execute(
+            sa.select(sent.c.entity_id, sent.c.moment).where(sent.c.entity == entity, sent.c.entity_id.in_(ids))
+        ).all()
+    )
+    later = [one for one in ids if one not in known or moments[one] > known[one]]
+    upsert(db, sent, [{"entity": entity, "entity_id": one, "moment": moments[one]} for one in later])
+    return len(later)
+
+
 def unanswered(db: Connection, limit: int, after: str = "") -> list[tuple[str, str]]:
     """Returns id and batch of delivered requests that wait for an answer, ascending by id, above `after`."""
     columns = (requests.c.request_id, requests.c.batch)

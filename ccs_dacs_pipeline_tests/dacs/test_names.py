@@ -154,3 +154,18 @@ def test_no_number_is_read_from_another_name(name: str):
 )
 def test_manifest_names(batch: str, rerun: int, name: str):
     assert manifest_name(batch, rerun) == name
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "found"),
+    [
+        ("{batchCode}_{batchNumber}_{rerunNumber}.csv", "C1-DCTIL_0033_00_T02_P001.csv", ("C1-DCTIL", 33)),
+        ("{batchCode}_{batchNumber}_{rerunNumber}.csv", "C1-DCTEX_12345_01.csv", ("C1-DCTEX", 12345)),
+        ("{batchCode}_{batchNumber}_{rerunNumber}.csv", "C1-DCTEX_33_01.csv", None),
+        ("{batchCode}_{batchNumber}_{rerunNumber}.csv", "C1-OTHER_0033_00.csv", None),
+        ("{batchCode}_{batchNumber}_{rerunNumber}.csv", "C1-DCTEX_0033_00.csv.bak", None),
+        ("{batchCode}.{rerunNumber}-{threadNumber}-{batchNumber}.txt", "C1-DCTEX.00-01-0007_P002.txt", ("C1-DCTEX", 7)),
+    ],
+)
+def test_the_numbers_of_a_name_are_found_again(template: str, name: str, found: tuple[str, int] | None):
+    assert FileNameTemplate.parse(template).numbers(name, ["C1-DCTIL", "C1-DCTEX"]) == found

@@ -1,0 +1,128 @@
+"""The ledger is lost, or an older copy of it restored (docs/decisions/0012-recovery.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from ccs_dacs_pipeline.folders import LocalFolder
+from ccs_dacs_pipeline.ledger.acknowledgements import Acknowledgement, store
+from ccs_dacs_pipeline.ledger.schema import metadata, sent
+from ccs_dacs_pipeline.sync.claim import claim
+from ccs_dacs_pipeline_tests.conftest import WAIT
+
+
+def lose_ledger(world) -> None:
+    """Empties every table: the inbox of this test holds the database open, as a new file would be."""
+    with world.site.ledger.write() as db:
+        for table in reversed(metadata.sorted_tables):
+            db.execute(sa.delete(table))
+
+
+def recover(world, *, dry_run: bool = False) -> dict:
+    return world.worker.recover(dry_run=dry_run, wait=5)
+
+
+def uploaded(world) -> list[str]:
+    return sorted(path.name for path in Path(world.settings.folder("upload")).iterdir() if path.is_file())
+
+
+def test_what_was_claimed_is_sent_anew_and_every_counter_goes_on(world, monkeypatch):
+    world.initial(shards=2)
+    world.sandbox.ccs.change(20, seed=3)
+    world.sync()
+    world.sandbox.ccs.change(20, seed=4)
+
+    def die_after_claim(*arguments: object) -> None:
+        claim(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr("ccs_dacs_pipeline.sync.start.claim", die_after_claim)
+        with pytest.raises(BaseException):  # noqa: B017, PT011 - the process that does this is gone
+            world.worker.sync(wait=5)
+    claimed = world.request_states()["AWAITINGACK"]
+    with world.site.ledger.read() as db:
+        before = dict(db.execute(sa.select(sent.c.entity_id, sent.c.moment)).all())
+    lose_ledger(world)
+
+    looked = recover(world, dry_run=True)
+    assert len(looked["unknown"]) == claimed > 0
+    assert looked["batches"] == []
+    assert world.status()["batches"] == []
+    figures = recover(world)
+    assert figures["ledgerWasEmpty"]
+    assert figures["numbers"] == {"initial": 1, "delta": 2}
+    assert figures["fileNumbers"]["C1-DCTIL"] == figures["fileNumbers"]["C1-DCTEX"] == 1
+    assert figures["batches"] == ["delta-3"]
+    with world.site.ledger.read() as db:
+        known = dict(db.execute(sa.select(sent.c.entity_id, sent.c.moment)).all())
+    assert known
+    assert all(known[one] <= before[one] for one in known)
+
+    names = uploaded(world)
+    assert world.sync()["batches"][0]["key"] == "delta-3"
+    assert set(names) < set(uploaded(world))
+    world.initial()
+    assert "MANIFEST_initial-2_00.json" in uploaded(world)
+    world.assert_quiet()
+    assert recover(world)["unknown"] == []
+
+
+def test_rows_that_were_delivered_are_sent_again_after_those_before(world):
+    """DACS has them and answers again; nothing goes backwards there."""
+    world.initial()
+    world.sandbox.ccs.change(15, seed=5)
+    world.worker.sync(wait=5)
+    lose_ledger(world)
+    world.sandbox.dacs.wait_until_idle(WAIT)  # its answers come to an inbox that does not know what they are about
+    figures = recover(world)
+    assert sum(figures["changeDateTimes"].values()) > 0
+    world.sync()
+    assert world.status()["acknowledgements"]["parked"] == 0
+    world.assert_quiet()
+
+
+def test_an_answer_that_is_parked_settles_its_request(make_world):
+    world = make_world(sandbox={"upload_folder": None})  # nobody answers but this test
+    person = next(iter(world.sandbox.ccs.records("person")))[0]
+    request = world.sandbox.ccs.touch("person", person)
+    world.worker.sync(wait=5)
+    lose_ledger(world)
+    with world.site.ledger.write() as db:
+        store(db, [Acknowledgement(request, has_error=False, payload={"hasError": False})])
+    assert world.status()["acknowledgements"]["parked"] == 1
+    recover(world)
+    world.worker.sync(wait=5)
+    world.worker.deliver_acknowledgements(wait=5)
+    assert world.status()["requests"] == {"positive": 1}
+    assert world.request_states() == {"SYNCHRONIZED": 1}
+
+
+def test_on_a_ledger_that_is_whole_nothing_is_done(world):
+    world.initial()
+    world.sandbox.ccs.change(10)
+    world.sync()
+    before = world.status()
+    figures = recover(world)
+    assert not figures["ledgerWasEmpty"]
+    assert figures["unknown"] == figures["batches"] == figures["notKnown"] == []
+    assert sum(figures["changeDateTimes"].values()) == 0
+    assert world.status() == before
+
+
+def test_files_that_nobody_publishes_are_told(world, tmp_path):
+    world.sandbox.ccs.change(5)
+    (tmp_path / "no-folder").write_text("")
+    world.site.upload = LocalFolder(tmp_path / "no-folder" / "upload")
+    with pytest.raises(Exception, match="no-folder"):
+        world.worker.sync(wait=5)
+    del world.site.upload
+    lose_ledger(world)
+    figures = recover(world)
+    assert any("C1-DCTEX_0001_00.csv" in line for line in figures["notKnown"])
+    assert any("CCS_DACS_FIRST_BATCH_NUMBERS" in line for line in figures["notKnown"])
+    world.sync()
+    assert "C1-DCTEX_0002_00.csv" in uploaded(world)
