@@ -56,6 +56,12 @@ _BUSINESS_ERRORS = (
 LONGEST_WAIT = 1e9
 """Seconds; a longer `Retry-After` is read as this, which still is a date."""
 
+
+def _clock() -> float:
+    """Seconds that run on while the machine sleeps: a call that was begun before ends as soon as it wakes."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
@@ -145,8 +151,10 @@ class HttpClient:
         except _Fault as fault:
             raise Transient(str(call), fault.reason) from None
 
-    def write(self, method: str, path: str, document: object) -> None:
+    def write(self, method: str, path: str, document: object, *, guard: Callable[[], object]) -> None:
         """A call with an effect, which it has at most once: repeated only after a 401 or 429, or for want of a token.
+
+        `guard` is called just before each sending; what it raises ends the call.
 
         Raises:
             TransitionUnknown: the call may have reached CCS, and no answer says what came of it.
@@ -156,7 +164,7 @@ class HttpClient:
         """
         call = self._call(method, path, document)
         try:
-            self._repeat(call, lambda fault: fault.repeatable)
+            self._repeat(call, lambda fault: fault.repeatable, guard)
         except BadAnswer as error:
             raise TransitionUnknown(error.call, f"{error.reason}; read the state before any repeat") from None
         except _Fault as fault:
@@ -169,10 +177,12 @@ class HttpClient:
         content = None if document is None else json.dumps(document).encode()
         return _Call(method, self._connection.url(path), content)
 
-    def _repeat(self, call: _Call, repeatable: Callable[[_Fault], bool]) -> bytes:
+    def _repeat(
+        self, call: _Call, repeatable: Callable[[_Fault], bool], guard: Callable[[], object] = lambda: None
+    ) -> bytes:
         """Tries a call until it is answered, the tries or the time are used up, or a fault is not repeatable."""
         bounds = self._connection
-        start = time.monotonic()
+        start = _clock()
         end = start + bounds.retry_seconds
         backoff = 0.0
         tries = 0
@@ -180,7 +190,7 @@ class HttpClient:
         def wait(error: Exception) -> bool | float:
             if not isinstance(error, _Fault) or not repeatable(error):
                 return False
-            left = end - time.monotonic()
+            left = end - _clock()
             if error.retry_after is None:
                 return backoff < left
             if error.retry_after > bounds.max_retry_after:
@@ -201,18 +211,21 @@ class HttpClient:
             ):
                 backoff, tries = attempt.next_wait, attempt.num
                 with attempt:
-                    return self._try(call, min(time.monotonic() + bounds.call_seconds, end))
+                    return self._try(call, min(_clock() + bounds.call_seconds, end), guard)
         except _Fault as fault:
-            fault.reason += f"; gave up after {tries} of {bounds.tries} tries in {time.monotonic() - start:.1f} s"
+            fault.reason += f"; gave up after {tries} of {bounds.tries} tries in {_clock() - start:.1f} s"
             raise
         raise AssertionError("every try returns or raises")
 
-    def _try(self, call: _Call, deadline: float) -> bytes:
+    def _try(self, call: _Call, deadline: float, guard: Callable[[], object]) -> bytes:
         """One try, and one more with a new token where the first one's was refused."""
         token = self._tokens.current(deadline) if self._tokens else None
+        guard()
         reply = self._exchange(call, token, deadline)
         if reply.status == httpx.codes.UNAUTHORIZED and self._tokens and token:
-            reply = self._exchange(call, self._tokens.renew(token, deadline), deadline)
+            token = self._tokens.renew(token, deadline)
+            guard()
+            reply = self._exchange(call, token, deadline)
         return _accept(call, reply)
 
     def _exchange(self, call: _Call, token: str | None, deadline: float) -> _Reply:
@@ -254,10 +267,10 @@ class _Tokens:
 
     def _get(self, deadline: float, refused: str | None) -> str:
         call = self._call()
-        if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if not self._lock.acquire(timeout=max(0.0, deadline - _clock())):
             raise _Fault(str(call), "no token in time", sent=False, repeatable=True)
         try:
-            if self._token is None or self._token == refused or time.monotonic() >= self._good_until:
+            if self._token is None or self._token == refused or _clock() >= self._good_until:
                 self._token = None
                 self._token, self._good_until = self._fetch(call, deadline)
             return self._token
@@ -275,7 +288,7 @@ class _Tokens:
 
     def _fetch(self, call: _Call, deadline: float) -> tuple[str, float]:
         """A new token, and the moment up to which it is used. A fault here leaves the call itself unsent."""
-        asked = time.monotonic()
+        asked = _clock()
         basic = httpx.BasicAuth(self._auth.client_id, self._auth.client_secret)
         auth = None if self._auth.credentials_in_form else basic
         try:
@@ -349,7 +362,7 @@ def _exchange(
     """One request and its answer, all within the deadline."""
     if call.content is not None:
         headers = {**headers, "Content-Type": call.content_type}
-    seconds = max(0.0, deadline - time.monotonic())
+    seconds = max(0.0, deadline - _clock())
     bound = _deadline.set(deadline)
     try:
         with http.stream(
@@ -528,7 +541,7 @@ def _seconds_left(given: float | None, time_out: type[httpcore.TimeoutException]
     deadline = _deadline.get()
     if deadline is None:
         return given
-    left = deadline - time.monotonic()
+    left = deadline - _clock()
     if left <= 0:
         raise time_out("the call's time is used up")
     return left

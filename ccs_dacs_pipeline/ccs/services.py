@@ -149,11 +149,16 @@ class CcsClient:
         """How many sync requests match all given filters."""
         return self._search(SYNC_REQUESTS, _sync_filters(business_object, status), 0, decode_total)
 
-    def transition(self, request_id: str, answer: Answer) -> None:
+    def transition(self, request_id: str, answer: Answer, *, guard: Callable[[], object] = lambda: None) -> None:
         """Takes a sync request one step on: to its error state, or to its default next state whatever that is.
 
         Sent at most once but for a 401 (one new token) and 429, since it is not idempotent (ccs-rest.md, Sync
         requests). The new state is read afterwards; nothing is returned.
+
+        Args:
+            request_id: the sync request.
+            answer: what it is told.
+            guard: called just before each sending, repeats too; what it raises ends the call, nothing being sent.
 
         Raises:
             TransitionUnknown: it may or may not have taken effect: read the state before anything else.
@@ -163,7 +168,7 @@ class CcsClient:
             Permanent: CCS refuses the call itself.
         """
         body = {"syncRequestId": request_id, **answer.to_json()}
-        self._http.write("PATCH", TRANSITION_PATH + quote(request_id, safe=""), body)
+        self._http.write("PATCH", TRANSITION_PATH + quote(request_id, safe=""), body, guard=guard)
 
     def health(self) -> dict[str, Any]:
         """What CCS says of its health: `healthOverallResponse` and `healthCheckResults`."""

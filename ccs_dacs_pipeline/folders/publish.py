@@ -13,7 +13,7 @@ from ccs_dacs_pipeline.folders.folder import FileExists, FileMissing, FolderErro
 from ccs_dacs_pipeline.folders.local import LocalFolder, folder_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ccs_dacs_pipeline.folders.folder import Folder, TemporaryFile
     from ccs_dacs_pipeline.folders.local import LinkedTemporaryFile
@@ -40,7 +40,9 @@ class TargetDiffers(FolderError):
     """The target holds another file under that name."""
 
 
-def publish(source: Folder, name: str, target: Folder, *, sha256: str) -> Published:
+def publish(
+    source: Folder, name: str, target: Folder, *, sha256: str, guard: Callable[[], object] = lambda: None
+) -> Published:
     """Puts `name` of `source` into `target` under the same name; the source stays.
 
     The file is linked (same local file system) or copied to a temporary name, compared with `sha256`, made durable and
@@ -51,6 +53,7 @@ def publish(source: Folder, name: str, target: Folder, *, sha256: str) -> Publis
         name: the file's name in both folders.
         target: folder to publish to.
         sha256: the recorded SHA-256 of the file, lower-case hexadecimal.
+        guard: called once the file is ready, just before it becomes visible; what it raises leaves it unpublished.
 
     Returns:
         `NEW`, or `ALREADY` when the target has the file; the source is then not looked at.
@@ -76,11 +79,12 @@ def publish(source: Folder, name: str, target: Folder, *, sha256: str) -> Publis
                 f"{source.url}: {name} has another SHA-256 than recorded ({sha256}); it was not published. "
                 "Materialize its extract asset again, which restores it from the stored frames, then repeat."
             )
+        guard()
         try:
             temporary.commit(name, replace=False)
         except FileExists:
             # Another attempt was quicker: the same file, another one, or consumed already and so to be published again.
-            return publish(source, name, target, sha256=sha256)
+            return publish(source, name, target, sha256=sha256, guard=guard)
     return Published.NEW
 
 

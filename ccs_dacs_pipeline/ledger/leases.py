@@ -54,7 +54,11 @@ def database_time(db: Connection) -> float:
 
 
 class Lease:
-    """A held lease. `check` before each effect, in the transaction that records it where there is one."""
+    """A held lease.
+
+    `check` before each effect, in the transaction that records it where there is one; `guard` where many effects follow
+    one such transaction.
+    """
 
     def __init__(
         self, ledger: Ledger, name: str, holder: str, token: int, *, term: float, since: float, had_before: bool
@@ -66,6 +70,16 @@ class Lease:
         self._ledger = ledger
         self._term = term
         self._deadline = since + term
+        self._lost = False
+
+    def guard(self) -> None:
+        """Makes sure, without asking the ledger, that the term runs on and no renewal has found another holder.
+
+        Raises:
+            LeaseLostError: the term has run out by this machine's boot-time clock, or the lease has passed to another.
+        """
+        if self._lost or _boot_time() >= self._deadline:
+            raise self._refusal()
 
     def check(self, db: Connection | None = None) -> None:
         """Makes sure that the lease is still held.
@@ -73,16 +87,31 @@ class Lease:
         Raises:
             LeaseLostError: the term has run out by this machine's boot-time clock, or the ledger names another holder.
         """
+        held = sa.select(leases.c.holder, leases.c.token).where(leases.c.name == self.name)
         if db is None:
             with self._ledger.read() as view:
-                self.check(view)
-            return
-        row = db.execute(sa.select(leases.c.holder, leases.c.token).where(leases.c.name == self.name)).first()
-        if row is None or (row.holder, row.token) != (self.holder, self.token) or _boot_time() >= self._deadline:
-            raise LeaseLostError(
-                f"The lease {self.name!r} (token {self.token}) is no longer held here: another worker goes on with the "
-                "work, and this one's effects are refused. Nothing is to be done; look at the newest run."
-            )
+                row = view.execute(held).first()
+        else:
+            row = db.execute(self._locking(held) if db.dialect.name == "postgresql" else held).first()
+        if row is None or (row.holder, row.token) != (self.holder, self.token):
+            raise self._refusal()
+        self.guard()
+
+    def _locking(self, held: sa.Select[tuple[str, int]]) -> sa.Select[tuple[str, int, str]]:
+        """Keeps the lease where it is until the transaction ends, and ends that of a worker that has gone to sleep.
+
+        A successor waits for the transaction's end, so that one that was checked can only commit before it. SQLite has
+        the same by its one lock for writing.
+        """
+        milliseconds = str(int(self._term * 1000))
+        setting = sa.func.set_config("idle_in_transaction_session_timeout", milliseconds, True)
+        return held.add_columns(setting).with_for_update(read=True)
+
+    def _refusal(self) -> LeaseLostError:
+        return LeaseLostError(
+            f"The lease {self.name!r} (token {self.token}) is no longer held here: another worker goes on with the "
+            "work, and this one's effects are refused. Nothing is to be done; look at the newest run."
+        )
 
     def renew(self) -> None:
         """Begins the term anew.
@@ -114,7 +143,8 @@ class Lease:
                 try:
                     self.renew()
                 except LeaseLostError:
-                    return  # the worker meets the same at its next check
+                    self._lost = True
+                    return
                 except LedgerError:
                     continue  # a database that comes back within the term has done no harm
 

@@ -113,8 +113,8 @@ def transition_all(site: Site, lease: Lease, answers: Sequence[tuple[str, Answer
 
 
 def _transition(ccs: CcsClient, lease: Lease, request_id: str, answer: Answer) -> None:
-    lease.check()
     try:
-        ccs.transition(request_id, answer)
+        # Its own check of the ledger would cost a transaction a request; that of the chunk was just now.
+        ccs.transition(request_id, answer, guard=lease.guard)
     except (TransitionUnknown, Rejected):
         return

@@ -140,8 +140,7 @@ def _files_in_order(site: Site, batches: Sequence[Batch]) -> list[File]:
 def _publish_file(site: Site, file: File, lease: Lease) -> None:
     """Publishes one file and records it before its source is removed; one that is recorded is only tidied up."""
     if file.delivered is None:
-        lease.check()
-        publish(site.extract, file.name, site.upload, sha256=file.sha256)
+        publish(site.extract, file.name, site.upload, sha256=file.sha256, guard=lease.check)
         with site.ledger.write() as db:
             lease.check(db)
             contents.record_file_delivered(db, file.name)

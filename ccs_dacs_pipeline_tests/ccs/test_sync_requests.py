@@ -196,6 +196,20 @@ def test_a_transition_is_repeated_after_429_and_sent_once_in_effect(start: Start
     assert len(server.requests) == 3
 
 
+def test_a_guard_is_asked_before_each_sending_and_ends_the_call(start: Start) -> None:
+    client, server = start(in_turn(reply(status=429), reply(status=204)))
+    asked: list[int] = []
+
+    def guard() -> None:
+        asked.append(len(server.requests))
+        if len(asked) == 2:
+            raise PermissionError("the lease has passed to another")
+
+    with pytest.raises(PermissionError):
+        client.transition("1", Answer.positive(), guard=guard)
+    assert (asked, len(server.requests)) == ([0, 1], 1)
+
+
 def test_429_to_the_end_and_a_long_wait_say_that_nothing_has_changed(start: Start) -> None:
     client, server = start(in_turn(reply(status=429)), tries=3)
     with pytest.raises(Transient, match="gave up after 3 of 3 tries"):

@@ -110,6 +110,16 @@ def test_a_token_is_used_until_shortly_before_its_end(start: Start) -> None:
         assert tokens.given == 2
 
 
+def test_a_guard_is_asked_again_before_the_repeat_with_a_new_token(start: Start) -> None:
+    with TokenServer() as tokens:
+        client, server = start(lambda request: reply(status=401), auth=oauth(tokens))
+        asked: list[int] = []
+        with pytest.raises(Permanent):
+            client.transition("1", Answer.positive(), guard=lambda: asked.append(tokens.given))
+    assert asked == [1, 2]
+    assert len(server.requests) == 2
+
+
 def test_after_a_401_one_new_token_is_fetched_and_the_call_repeated_once(start: Start) -> None:
     with TokenServer() as tokens:
         client, server = start(guarded("t1"), auth=oauth(tokens))

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
-from ccs_dacs_pipeline.ledger import Ledger
+from ccs_dacs_pipeline.ledger import Ledger, LedgerError
 from ccs_dacs_pipeline.ledger.leases import (
     INCREMENTAL,
     SNAPSHOTS,
@@ -191,3 +191,56 @@ def test_of_many_that_reach_for_it_at_once_one_gets_it(ledger: Ledger):
         assert sum(pool.map(reach, [f"run-{number}" for number in range(6)])) == 1
     with ledger.read() as db:
         assert db.execute(sa.select(leases.c.token)).scalar_one() == 1
+
+
+def test_a_worker_that_fell_asleep_in_its_transaction_cannot_commit_after_its_successor_began(ledger: Ledger):
+    if ledger.is_sqlite:
+        pytest.skip("SQLite's one lock for writing keeps the successor out until the transaction ends")
+    old = take(ledger, "run-1", term=0.5)
+
+    def asleep() -> None:
+        with ledger.write() as db:
+            old.check(db)
+            mark(db, "effect", 1)
+            let_pass(ledger, TERM + GRACE + 1, INCREMENTAL)  # waits until the server has ended the sleeper
+            take(ledger, "run-2")
+
+    with pytest.raises(LedgerError):
+        asleep()
+    with ledger.read() as db:
+        assert marked(db, "effect") is None
+
+
+def test_a_successor_waits_for_a_transaction_that_was_checked(ledger: Ledger):
+    old = take(ledger, "run-1")
+    order = []
+    with ThreadPoolExecutor(1) as pool:
+        with ledger.write() as db:
+            old.check(db)
+            successor = pool.submit(lambda: (old.release(), order.append("released")))
+            time.sleep(0.2)
+            mark(db, "effect", 1)
+            order.append("committing")
+        successor.result(10)
+    assert order == ["committing", "released"]
+
+
+def test_a_guard_asks_no_ledger_and_refuses_after_the_term(ledger: Ledger):
+    lease = take(ledger, "run-1")
+    short = take(ledger, "run-1", term=0.0)
+    ledger.close()
+    lease.guard()
+    with pytest.raises(LeaseLostError):
+        short.guard()
+
+
+def test_a_renewal_that_finds_another_holder_ends_the_guard_at_once(ledger: Ledger):
+    lease = take(ledger, "run-1", term=60)
+    lease._term = 0.15
+    with lease.kept():
+        let_pass(ledger, 3600, INCREMENTAL)
+        take(ledger, "run-2")
+        keeper = next(thread for thread in threading.enumerate() if thread.name == "lease incremental")
+        keeper.join(10)
+        with pytest.raises(LeaseLostError):
+            lease.guard()
