@@ -80,10 +80,14 @@ def initial(
 
 
 @app.command()
-def sync(wait: Wait = WAIT_SECONDS, as_json: Json = False) -> None:
+def sync(
+    refused: Annotated[bool, typer.Option("--refused", help="Also try again what CCS has refused.")] = False,
+    wait: Wait = WAIT_SECONDS,
+    as_json: Json = False,
+) -> None:
     """One incremental pass over what is pending, to delivery."""
     with work.opened() as worker:
-        figures = worker.sync(wait=wait)
+        figures = worker.sync(wait=wait, refused=refused)
     _emit(figures, as_json=as_json, table=tables.batches)
 
 

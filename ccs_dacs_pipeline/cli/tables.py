@@ -89,11 +89,11 @@ def status(console: Console, figures: Figures) -> None:
     batches(console, figures)
     for title, name in (("Requests", "requests"), ("Acknowledgements", "acknowledgements")):
         _print(console, title, ["what", "how many"], [[what, number] for what, number in figures[name].items()])
-    for title, name in (("Overdue", "overdue"), ("Suspect", "suspect"), ("Quarantined", "quarantined")):
+    for name in ("overdue", "suspect", "refused", "quarantined"):
         if figures[name]:
             columns = list(figures[name][0])
             rows = [[line[column] for column in columns] for line in figures[name]]
-            _print(console, title, columns, rows)
+            _print(console, name.capitalize(), columns, rows)
 
 
 def quarantine(console: Console, figures: Figures) -> None:

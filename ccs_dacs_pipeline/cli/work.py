@@ -193,8 +193,12 @@ class Worker:
             raise Problem(f"{owner} is {batches[0].state}, not delivered: {batches[0].reason or 'see its last run.'}")
         return {"batches": lines}
 
-    def sync(self, *, wait: float) -> dict[str, Any]:
+    def sync(self, *, wait: float, refused: bool = False) -> dict[str, Any]:
         """One incremental pass: unfinished batches, then deltas until nothing is pending that was when it began.
+
+        Args:
+            wait: seconds to wait for the lane.
+            refused: whether to try again the requests that CCS has refused.
 
         Raises:
             Problem: a run failed, or the lane is not free in time.
@@ -205,6 +209,9 @@ class Worker:
             say(f"held by snapshot {snapshot}")
             return {"batches": [], "held": f"initial-{snapshot}"}
         with self._lane(INCREMENTAL, wait):
+            if refused:
+                with self.site.ledger.write() as db:
+                    requests.forget_refusals(db)
             keys = [batch.key for batch in self._unfinished_deltas()]
             until = start.latest_pending(self.site)
             problems = self._run_each(keys)

@@ -15,6 +15,7 @@ from ccs_dacs_pipeline.ledger.schema import (
     batches,
     files,
     quarantine,
+    refused,
     requests,
     tallies,
 )
@@ -197,6 +198,7 @@ def status(db: Connection, ack_timeout: timedelta) -> dict[str, Any]:
         "acknowledgements": _acknowledgement_figures(db),
         "overdue": overdue(db, ack_timeout),
         "suspect": _suspect(db),
+        "refused": _refused(db),
         "quarantined": quarantined(db),
     }
 
@@ -243,6 +245,20 @@ def overdue(db: Connection, ack_timeout: timedelta) -> list[dict[str, str]]:
 def _suspect(db: Connection) -> list[dict[str, str]]:
     rows = db.execute(sa.select(requests.c.request_id, requests.c.batch).where(requests.c.suspect))
     return [{"syncRequestId": request_id, "batch": batch} for request_id, batch in rows]
+
+
+def _refused(db: Connection) -> list[dict[str, str]]:
+    rows = db.execute(sa.select(refused).order_by(refused.c.at, refused.c.request_id))
+    return [
+        {
+            "syncRequestId": row.request_id,
+            "entity": row.entity,
+            "id": row.entity_id,
+            "message": row.message,
+            "since": row.at.isoformat(),
+        }
+        for row in rows
+    ]
 
 
 def quarantined(db: Connection) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ccs_dacs_pipeline.ledger.life import Aside, Stage, advance
-from ccs_dacs_pipeline.ledger.schema import Moment, acknowledgements, batch_entities, batches, requests, sent
+from ccs_dacs_pipeline.ledger.schema import Moment, acknowledgements, batch_entities, batches, refused, requests, sent
 from ccs_dacs_pipeline.ledger.store import note, now, upsert
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Chosen:
     entity: str
     entity_id: str
     created: datetime
+    state_time: datetime | None = None
 
     @property
     def subject(self) -> tuple[str, str]:
@@ -101,6 +102,15 @@ class Claim:
     entity_id: str
     attempts: int
     found: str | None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A request that CCS will not claim: since when CCS has had it in its state, and the message of the refusal."""
+
+    request_id: str
+    state_time: datetime | None
+    message: str
 
 
 @dataclass(frozen=True)
@@ -277,6 +287,38 @@ def record_found(db: Connection, key: SyncBatch, states: Mapping[str, str]) -> N
     )
     if states:
         db.execute(statement, [{"id": request_id, "state": state} for request_id, state in states.items()])
+
+
+def let_go(db: Connection, key: SyncBatch, found: Sequence[Refused]) -> None:
+    """Lets requests go that CCS will not claim, and the entities that no other request of the batch is about."""
+    by_id = {one.request_id: one for one in found}
+    mine = (requests.c.batch == str(key)) & requests.c.request_id.in_(by_id)
+    rows = db.execute(sa.select(requests.c.request_id, requests.c.entity, requests.c.entity_id).where(mine)).all()
+    upsert(
+        db,
+        refused,
+        [{"batch": str(key), "at": now(), **row._mapping, **vars(by_id[row.request_id])} for row in rows],  # noqa: SLF001
+    )
+    db.execute(sa.delete(requests).where(mine))
+    left = sa.exists().where(
+        requests.c.batch == batch_entities.c.batch,
+        requests.c.entity == batch_entities.c.entity,
+        requests.c.entity_id == batch_entities.c.entity_id,
+    )
+    db.execute(sa.delete(batch_entities).where(batch_entities.c.batch == str(key), ~left))
+    for row in rows:
+        note(db, "request refused", str(key), request=row.request_id, message=by_id[row.request_id].message)
+
+
+def refusals(db: Connection) -> dict[str, datetime | None]:
+    """Returns the requests that were let go, with the time of the state that they were in."""
+    return dict(db.execute(sa.select(refused.c.request_id, refused.c.state_time)).all())
+
+
+def forget_refusals(db: Connection, ids: Iterable[str] | None = None) -> None:
+    """Forgets that requests were refused, all by default: they are taken again where they are pending."""
+    which = sa.true() if ids is None else refused.c.request_id.in_(list(ids))
+    db.execute(sa.delete(refused).where(which))
 
 
 def finish_claim(db: Connection, key: SyncBatch, moment: datetime) -> None:

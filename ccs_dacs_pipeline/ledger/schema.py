@@ -141,6 +141,19 @@ sa.Index(
 )
 sa.Index("ix_requests_batch", requests.c.batch, requests.c.entity, requests.c.entity_id)
 
+# Requests that CCS would not claim and that were let go: left alone until CCS puts them into a state anew.
+refused = sa.Table(
+    "refused",
+    metadata,
+    sa.Column("request_id", ID, primary_key=True),
+    _batch(),
+    sa.Column("entity", ENTITY, nullable=False),
+    sa.Column("entity_id", ID, nullable=False),
+    sa.Column("state_time", Moment),  # since when CCS has had it in its state
+    sa.Column("message", sa.String(40), nullable=False),  # category and number of CCS's refusal
+    sa.Column("at", Moment, nullable=False),
+)
+
 batch_entities = sa.Table(
     "batch_entities",
     metadata,

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, TypeVar
 from ccs_dacs_pipeline.ccs import Answer, CcsClient, Rejected, SyncStatus, Transient, TransitionUnknown
 from ccs_dacs_pipeline.ledger import requests
 from ccs_dacs_pipeline.ledger.life import Stage, get
+from ccs_dacs_pipeline.ledger.requests import Refused
 from ccs_dacs_pipeline.parallel import ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ccs_dacs_pipeline.ledger.leases import Lease
     from ccs_dacs_pipeline.ledger.requests import Claim
@@ -69,6 +70,7 @@ def _claim_chunk(site: Site, key: SyncBatch, lease: Lease, chunk: Sequence[Claim
     # Those that an earlier attempt left without a reading: their state decides, not a repeat.
     uncertain = [one.request_id for one in chunk if one.attempts and one.found is None]
     waiting = [one.request_id for one in chunk if not one.attempts]
+    refusals: dict[str, str] = {}
     for _ in range(_TRIES):
         if uncertain:
             waiting += _record_readings(site, key, lease, uncertain)
@@ -77,15 +79,31 @@ def _claim_chunk(site: Site, key: SyncBatch, lease: Lease, chunk: Sequence[Claim
         with site.ledger.write() as db:
             lease.check(db)
             requests.record_attempts(db, key, waiting)
-        transition_all(site, lease, [(request_id, Answer.positive()) for request_id in waiting])
+        refusals = transition_all(site, lease, [(request_id, Answer.positive()) for request_id in waiting])
         uncertain, waiting = waiting, []
     left = _record_readings(site, key, lease, uncertain)
+    _let_go(site, key, lease, {one: refusals[one] for one in left if one in refusals})
+    left = [one for one in left if one not in refusals]
     if left:
         raise Transient(
             "PATCH syncRequest",
             f"{len(left)} sync requests of batch {key} are still PENDING after {_TRIES} transitions each, for example "
             f"{left[0]}. Look at them in CCS; the batch is resumed by itself.",
         )
+
+
+def _let_go(site: Site, key: SyncBatch, lease: Lease, refusals: Mapping[str, str]) -> None:
+    """Lets requests go that CCS refuses each time: the others of the batch must not wait for them for ever."""
+    if not refusals:
+        return
+    found = [
+        Refused(one.id, one.status_changed, refusals[one.id])
+        for page in site.ccs.sync_requests(ids=list(refusals), status=SyncStatus.PENDING)
+        for one in page
+    ]
+    with site.ledger.write() as db:
+        lease.check(db)
+        requests.let_go(db, key, found)
 
 
 def _record_readings(site: Site, key: SyncBatch, lease: Lease, ids: Sequence[str]) -> list[str]:
@@ -106,15 +124,26 @@ def read_states(ccs: CcsClient, ids: Sequence[str]) -> dict[str, str]:
     return states
 
 
-def transition_all(site: Site, lease: Lease, answers: Sequence[tuple[str, Answer]]) -> None:
-    """Sends transitions, several at once. Unknown outcomes and refusals are left to the reading that follows."""
-    for _ in ahead(lambda pair: _transition(site.ccs, lease, *pair), answers, window=site.settings.ccs_concurrency):
-        pass
+def transition_all(site: Site, lease: Lease, answers: Sequence[tuple[str, Answer]]) -> dict[str, str]:
+    """Sends transitions, several at once. Unknown outcomes and refusals are left to the reading that follows.
+
+    Returns:
+        The message of each refusal, by request: category and number, for CCS's text may hold personal values.
+    """
+
+    def transition(pair: tuple[str, Answer]) -> tuple[str, str | None]:
+        return pair[0], _transition(site.ccs, lease, *pair)
+
+    told = ahead(transition, answers, window=site.settings.ccs_concurrency)
+    return {request_id: refusal for request_id, refusal in told if refusal is not None}
 
 
-def _transition(ccs: CcsClient, lease: Lease, request_id: str, answer: Answer) -> None:
+def _transition(ccs: CcsClient, lease: Lease, request_id: str, answer: Answer) -> str | None:
     try:
         # Its own check of the ledger would cost a transaction a request; that of the chunk was just now.
         ccs.transition(request_id, answer, guard=lease.guard)
-    except (TransitionUnknown, Rejected):
-        return
+    except TransitionUnknown:
+        return None
+    except Rejected as error:
+        return f"{error.problem.category}/{error.problem.number}"
+    return None

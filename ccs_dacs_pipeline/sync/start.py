@@ -34,7 +34,7 @@ from ccs_dacs_pipeline.sync.fetch import ranges
 from ccs_dacs_pipeline.sync.mapping import own_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from ccs_dacs_pipeline.ledger.leases import Lease
@@ -118,19 +118,38 @@ def split_evenly(low_id: str, high_id: str, parts: int) -> list[tuple[str, str]]
 
 
 def pending_requests(site: Site) -> Iterator[Chosen]:
-    """Yields every pending sync request of our entities, page by page."""
+    """Yields every pending sync request of our entities but for those that CCS has refused as they are."""
+    with site.ledger.read() as db:
+        refusals = requests.refusals(db)
+    return (found for found in _all_pending(site) if not _is_refused(found.request_id, found.state_time, refusals))
+
+
+def _all_pending(site: Site) -> Iterator[Chosen]:
     for entity in ENTITIES:
         for page in site.ccs.sync_requests(business_object=entity.business_object, status=SyncStatus.PENDING):
             for found in page:
-                yield Chosen(found.id, entity.name, found.pk_value1.strip(), found.created)
+                yield Chosen(found.id, entity.name, found.pk_value1.strip(), found.created, found.status_changed)
+
+
+def _is_refused(request_id: str, state_time: datetime | None, refusals: Mapping[str, datetime | None]) -> bool:
+    return request_id in refusals and refusals[request_id] == state_time
 
 
 def count_pending(site: Site) -> int:
-    """Returns how many sync requests of our entities are pending."""
+    """Returns how many sync requests of our entities are pending, without those that CCS has refused as they are."""
     status = SyncStatus.PENDING
-    return sum(
+    total = sum(
         site.ccs.count_sync_requests(business_object=entity.business_object, status=status) for entity in ENTITIES
     )
+    with site.ledger.read() as db:
+        refusals = requests.refusals(db)
+    # Asked for by id: one that is no longer pending must not hide another that is.
+    left_alone = sum(
+        _is_refused(found.id, found.status_changed, refusals)
+        for page in site.ccs.sync_requests(ids=list(refusals), status=status)
+        for found in page
+    )
+    return total - left_alone
 
 
 def latest_pending(site: Site) -> datetime | None:
@@ -143,16 +162,20 @@ def _start_delta(site: Site, key: SyncBatch, lease: Lease) -> Nothing | None:
         snapshot = gate_holder(db)
     if snapshot is not None:
         return Nothing(f"held by snapshot {snapshot}")
-    pending = list(pending_requests(site))
+    found = list(_all_pending(site))
     try:
         with site.ledger.write() as db:
             lease.check(db)
+            refusals = requests.refusals(db)
+            left_alone = {one.request_id for one in found if _is_refused(one.request_id, one.state_time, refusals)}
+            requests.forget_refusals(db, refusals.keys() - left_alone)
+            pending = [one for one in found if one.request_id not in left_alone]
             waiting = requests.open_requests(db)
             fresh = [request for request in pending if request.request_id not in waiting]
             chosen = choose(fresh, limit=site.settings.delta_max_requests, busy=requests.busy_entities(db))
             if not chosen:
                 mark(db, BLOCKED, len(pending))
-                return Nothing(_why_nothing(len(pending)))
+                return Nothing(_why_nothing(len(pending), len(left_alone)))
             create_chosen(db, key, codes=incremental_codes(), first=site.settings.first_batch_numbers)
             requests.close_unanswered(db, [request.request_id for request in chosen])
             requests.add(db, key, chosen)
@@ -163,7 +186,9 @@ def _start_delta(site: Site, key: SyncBatch, lease: Lease) -> Nothing | None:
     return None
 
 
-def _why_nothing(pending: int) -> str:
+def _why_nothing(pending: int, refused: int) -> str:
+    if not pending and refused:
+        return f"nothing pending but {refused} requests that CCS refuses (`ccs-dacs status`)"
     if not pending:
         return "nothing pending"
     return f"{pending} pending requests wait for unfinished batches (`ccs-dacs batch list`)"

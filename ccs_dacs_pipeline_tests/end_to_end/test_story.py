@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -392,6 +393,78 @@ class TestOperator:
         assert figures["batches"][0]["rows"] == expected > 0
         world.sandbox.dacs.wait_until_idle()
         world.assert_quiet()
+
+
+class TestRefused:
+    """Requests that CCS will not claim (ccs-rest.md, Sync requests)."""
+
+    @pytest.fixture
+    def refusing(self, world, monkeypatch):
+        """CCS refuses to transition one of the pending requests, for as long as it is in the set."""
+        world.initial()
+        ccs, refused = world.sandbox.ccs, set()
+        transition = ccs.transition
+
+        def refuse(sync_request_id: str, body: object) -> None:
+            if sync_request_id in refused:
+                raise BusinessError(1, "Locked", "this sync request is locked by another user")
+            transition(sync_request_id, body)
+
+        monkeypatch.setattr(ccs, "transition", refuse)
+        refused.add(ccs.touch("person", a_person(world)))
+        return refused
+
+    def test_one_lets_the_others_go_on_and_is_shown(self, world, refusing):
+        world.sandbox.ccs.change(10, seed=1)
+        world.sync()
+        (request,) = refusing
+        assert world.sandbox.ccs.summary()["sync_requests"]["PENDING"] == 1
+        assert [one["syncRequestId"] for one in world.status()["refused"]] == [request]
+        assert world.status()["batches"][-1]["state"] == "settled"
+        assert world.reconcile()["holds"]
+
+    def test_it_is_not_taken_again_as_it_is(self, world, refusing):
+        world.sync()
+        for _ in range(2):
+            assert world.worker.sync(wait=5)["batches"] == []
+        assert start.count_pending(world.site) == 0
+        world.sandbox.ccs.change(10, seed=1)
+        assert [line["key"] for line in world.sync()["batches"]] == ["delta-2"]
+
+    def test_it_is_taken_again_once_its_state_changes(self, world, refusing):
+        world.sync()
+        (request,) = refusing
+        refusing.clear()
+        later = world.sandbox.ccs.now() + timedelta(seconds=5)
+        world.sandbox.ccs._clock = lambda: later
+        world.sandbox.ccs.set_state(request, "PENDING")
+        assert start.count_pending(world.site) == 1
+        world.sync()
+        world.assert_quiet()
+        assert world.status()["refused"] == []
+
+    def test_it_is_taken_again_when_an_operator_says_so(self, world, refusing):
+        world.sync()
+        refusing.clear()
+        world.worker.sync(wait=5, refused=True)
+        world.sync()
+        world.assert_quiet()
+
+    def test_one_that_somebody_ended_is_forgotten_and_hides_nothing(self, world, refusing):
+        world.sync()
+        (request,) = refusing
+        world.sandbox.ccs.set_state(request, "DISCARDED")
+        refusing.clear()
+        world.sandbox.ccs.touch("person", a_person(world))
+        assert start.count_pending(world.site) == 1
+        world.sync()
+        world.assert_quiet()
+        assert world.status()["refused"] == []
+
+    def test_the_older_request_of_an_entity_goes_though_the_newest_is_refused(self, world, refusing):
+        world.sandbox.ccs.touch("person", a_person(world), another=True)
+        world.sync()
+        assert world.status()["requests"] == {"positive": 1}
 
 
 class TestAnswers:

@@ -265,6 +265,7 @@ def test_the_status_of_an_empty_ledger(ledger: Ledger):
             "acknowledgements": {"stored": 0, "delivered": 0, "parked": 0, "contradicting": 0, "duplicates": 0},
             "overdue": [],
             "suspect": [],
+            "refused": [],
             "quarantined": [],
         }
 

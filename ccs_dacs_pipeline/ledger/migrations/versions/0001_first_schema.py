@@ -201,6 +201,18 @@ def upgrade() -> None:
         batch_op.create_index("ix_quarantine_entity", ["entity", "entity_id"], unique=False)
 
     op.create_table(
+        "refused",
+        sa.Column("request_id", sa.String(length=32), nullable=False),
+        sa.Column("batch", sa.String(length=64), nullable=False),
+        sa.Column("entity", sa.String(length=40), nullable=False),
+        sa.Column("entity_id", sa.String(length=32), nullable=False),
+        sa.Column("state_time", sa.DateTime(), nullable=True),
+        sa.Column("message", sa.String(length=40), nullable=False),
+        sa.Column("at", sa.DateTime(), nullable=False),
+        sa.ForeignKeyConstraint(["batch"], ["batches.key"], name=op.f("fk_refused_batch")),
+        sa.PrimaryKeyConstraint("request_id", name=op.f("pk_refused")),
+    )
+    op.create_table(
         "requests",
         sa.Column("request_id", sa.String(length=32), nullable=False),
         sa.Column("batch", sa.String(length=64), nullable=False),
