@@ -93,6 +93,18 @@ class Settings(BaseSettings):
     extract_url: str = Field("", description="extract folder (default: `DATA_DIR/extract`)")
     upload_url: str = Field("", description="DACS's upload folder (default: `DATA_DIR/upload`)")
     frames_url: str = Field("", description="frames between assets (default: `DATA_DIR/frames`)")
+    sftp_password: SecretStr | None = Field(None, description="password of the user in `sftp://` URLs")
+    sftp_key_file: Path | None = Field(None, description="private key of the user in `sftp://` URLs")
+    sftp_key_passphrase: SecretStr | None = Field(None, description="passphrase of the private key")
+    sftp_known_hosts: Path | None = Field(None, description="known host keys (default: `~/.ssh/known_hosts`)")
+    s3_endpoint: str | None = Field(None, description="origin of the object storage (default: AWS in `S3_REGION`)")
+    s3_region: str = Field("us-east-1", pattern="^[a-z0-9-]+$", description="region of the object storage")
+    s3_access_key: str | None = Field(None, description="id of the access key, for `s3://` URLs")
+    s3_secret_key: SecretStr | None = Field(None, description="secret of the access key")
+    s3_addressing: Literal["path", "virtual"] = Field(
+        "path", description="bucket in the `path`, or in the host name (`virtual`)"
+    )
+    s3_ca_file: Path | None = Field(None, description="additional certificate authority of the storage (PEM)")
     frames_keep: timedelta = Field(
         timedelta(days=14),
         ge=timedelta(),

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-SECRET_SETTINGS = ("ccs_password", "ccs_client_secret", "ack_password", "ack_token")
+SECRET_SETTINGS = (
+    *("ccs_password", "ccs_client_secret", "ack_password", "ack_token"),
+    *("sftp_password", "sftp_key_passphrase", "s3_secret_key"),
+)
 PERSONAL_MEMBERS = frozenset(
     {
         *("entityName", "firstName", "lastName", "contactDetailValue", "emailAddress"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ccs_dacs_pipeline.cli import work
 from ccs_dacs_pipeline.cli.console import Problem, UsageProblem, say
+from ccs_dacs_pipeline.folders.url import local_path
 from ccs_dacs_pipeline.sandbox import Sandbox, SandboxConfig, serve
 from ccs_dacs_pipeline.settings import load_settings, variable
 
@@ -38,7 +39,7 @@ def serve_sandbox(
     latency: float = 0.0,
 ) -> None:
     """Serves the simulated CCS and DACS until stopped; DACS watches the site's upload folder unless told otherwise."""
-    config = _config(settings, persons, seed, host, port, upload or Path(settings.folder("upload")), inbox)
+    config = _config(settings, persons, seed, host, port, upload or _watched(settings), inbox)
     config = replace(config, latency_seconds=latency)
     try:
         serve(config)
@@ -46,6 +47,11 @@ def serve_sandbox(
         raise Problem(
             f"The sandbox cannot listen on {host}:{port}, or watch its folder ({error.strerror}): choose another."
         ) from None
+
+
+def _watched(settings: Settings) -> Path:
+    """The site's upload folder, which must be a local one for the simulated DACS to watch it."""
+    return local_path(settings.folder("upload"), setting=variable("upload_url"))
 
 
 def _config(
@@ -84,7 +90,7 @@ def run(settings: Settings, *, persons: int, seed: int, host: str, port: int) ->
     os.environ |= {"DAGSTER_HOME": str(work.dagster_home(settings)), "VIRTUAL_ENV": sys.prefix}
     with ExitStack() as stack:
         if settings.ccs_base_url is None:
-            upload, inbox = Path(settings.folder("upload")), f"http://{host}:{_INBOX_PORT}"
+            upload, inbox = _watched(settings), f"http://{host}:{_INBOX_PORT}"
             config = _config(load_settings(), persons, seed, host, 0, upload, inbox)
             sandbox = stack.enter_context(Sandbox(config))
             reach = {"base_url": sandbox.base_url, "username": config.username, "password": config.password}

@@ -19,12 +19,13 @@ from ccs_dacs_pipeline.folders.publish import (
     publish,
     take_away,
 )
-from ccs_dacs_pipeline.folders.url import open_folder
+from ccs_dacs_pipeline.folders.url import FolderAccess, open_folder
 
 __all__ = [
     "FileExists",
     "FileMissing",
     "Folder",
+    "FolderAccess",
     "FolderDenied",
     "FolderError",
     "FolderFull",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime, timedelta
     from types import TracebackType
 
 Data: TypeAlias = bytes | memoryview
+# Our own mark, so that a sweep never takes another program's hidden file.
+TEMPORARY_PREFIX = ".ccs-dacs-"
 
 
 class FolderError(Exception):
@@ -29,6 +34,29 @@ class FolderFull(FolderError):
 
 class FolderDenied(FolderError):
     """The process may not read or write there."""
+
+
+def temporary_name() -> str:
+    """Returns a name for a file that is not finished, which no other writer has."""
+    return f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+
+
+def checked_name(where: str, name: str) -> str:
+    """Returns `name` when it can be that of a visible file in the folder `where`; raises `FolderError` otherwise."""
+    if not name or name.startswith(".") or "/" in name or "\0" in name:
+        raise FolderError(f"{where}: {name!r} is no file name of a folder. Give a name without '/' or leading '.'.")
+    return name
+
+
+@contextmanager
+def unfinished(where: str) -> Iterator[None]:
+    """Tells a temporary file that is gone from a file that should be read and is absent."""
+    try:
+        yield
+    except FileMissing as error:
+        raise FolderError(
+            f"{where}: the temporary file was removed while it was being written, or all of the folder was. Repeat."
+        ) from error
 
 
 class TemporaryFile(Protocol):
@@ -118,4 +146,8 @@ class Folder(Protocol):
 
     def sweep(self, older_than: timedelta) -> int:
         """Removes the temporary files that killed writers left, untouched for `older_than`; returns how many."""
+        ...
+
+    def close(self) -> None:
+        """Gives back what the folder holds, such as a connection; it opens again when it is used again."""
         ...

@@ -6,13 +6,21 @@ import errno
 import hashlib
 import os
 import time
-import uuid
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from ccs_dacs_pipeline.folders.folder import FileExists, FileMissing, FolderDenied, FolderError, FolderFull
+from ccs_dacs_pipeline.folders.folder import (
+    TEMPORARY_PREFIX,
+    FileExists,
+    FileMissing,
+    FolderDenied,
+    FolderError,
+    FolderFull,
+    checked_name,
+    temporary_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +30,6 @@ if TYPE_CHECKING:
 
     from ccs_dacs_pipeline.folders.folder import Data, Folder
 
-# Our own mark, so that a sweep never takes another program's hidden file.
-_TEMPORARY_PREFIX = ".ccs-dacs-"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 # Other file system, no hard links there, not allowed for another owner's file, or too many already.
@@ -167,13 +173,16 @@ class LocalFolder:
         limit = time.time() - older_than.total_seconds()
         swept = 0
         with folder_errors(str(self.path)):
-            for path in self.path.glob(f"{_TEMPORARY_PREFIX}*"):
+            for path in self.path.glob(f"{TEMPORARY_PREFIX}*"):
                 # Of the two times the one that a hard link moves too: a link keeps the source's modification time.
                 with suppress(FileNotFoundError):
                     if path.stat().st_ctime <= limit:
                         path.unlink()
                         swept += 1
         return swept
+
+    def close(self) -> None:
+        """Does nothing: a local folder holds nothing open."""
 
     def place(self, temporary: Path, name: str, *, replace: bool) -> None:
         """Gives the durable file `temporary` its final `name`; raises `FileExists` rather than overwrite."""
@@ -189,14 +198,10 @@ class LocalFolder:
 
     def path_of(self, name: str) -> Path:
         """Returns the path of the visible file `name`, there or not."""
-        if not name or name.startswith(".") or "/" in name or "\0" in name:
-            raise FolderError(
-                f"{self.path}: {name!r} is no file name of a folder. Give a name without '/' or leading '.'."
-            )
-        return self.path / name
+        return self.path / checked_name(str(self.path), name)
 
     def _temporary(self) -> Path:
-        return self.path / f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        return self.path / temporary_name()
 
 
 class LocalTemporaryFile:

@@ -5,20 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import stamina.instrumentation
 
 from ccs_dacs_pipeline.ccs import BasicAuth, CcsClient, Connection, OAuth
 from ccs_dacs_pipeline.dacs.names import FileNameTemplate
 from ccs_dacs_pipeline.entities import ENTITIES, Eligibility, LayoutProfile, load_profile
-from ccs_dacs_pipeline.folders import Folder, open_folder
+from ccs_dacs_pipeline.folders import Folder, FolderAccess, open_folder
 from ccs_dacs_pipeline.frames import FrameStore
 from ccs_dacs_pipeline.ledger import Ledger
 from ccs_dacs_pipeline.ledger.leases import Lease, acquire
-from ccs_dacs_pipeline.settings import SettingsError
+from ccs_dacs_pipeline.settings import SettingsError, variable
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from ccs_dacs_pipeline.settings import Settings
 
 
@@ -71,7 +73,7 @@ class Site:
     @cached_property
     def extract(self) -> Folder:
         """The extract folder."""
-        return open_folder(self.settings.folder("extract"), setting="CCS_DACS_EXTRACT_URL")
+        return self._folder("extract")
 
     @cached_property
     def upload(self) -> Folder:
@@ -80,7 +82,7 @@ class Site:
         Raises:
             SettingsError: it is the extract folder: what is delivered is removed there.
         """
-        folder = open_folder(self.settings.folder("upload"), setting="CCS_DACS_UPLOAD_URL")
+        folder = self._folder("upload")
         if folder.is_same(self.extract):
             raise SettingsError(
                 "CCS_DACS_UPLOAD_URL and CCS_DACS_EXTRACT_URL name one folder, from which each file would be removed "
@@ -116,8 +118,15 @@ class Site:
         """Closes what was opened."""
         while self._opened:
             self._opened.pop().close()  # type: ignore[attr-defined]
-        for name in ("ledger", "ccs"):
+        for name in ("ledger", "ccs", "extract", "upload"):
             self.__dict__.pop(name, None)
+
+    def _folder(self, name: Literal["extract", "upload"]) -> Folder:
+        folder = open_folder(
+            self.settings.folder(name), setting=variable(f"{name}_url"), access=folder_access(self.settings)
+        )
+        self._opened.append(folder)
+        return folder
 
     def __enter__(self) -> Site:
         return self
@@ -154,4 +163,24 @@ def connection(settings: Settings) -> Connection:
         call_seconds=settings.ccs_call_seconds,
         language=settings.ccs_language,
         search_paths={name: f"{settings.ccs_search_root}/{name}/search" for name in _SEARCHES},
+    )
+
+
+def folder_access(settings: Settings) -> FolderAccess:
+    """Returns what opens the folders that are not local."""
+
+    def revealed(secret: SecretStr | None) -> str | None:
+        return secret.get_secret_value() if secret else None
+
+    return FolderAccess(
+        sftp_password=revealed(settings.sftp_password),
+        sftp_key_file=settings.sftp_key_file,
+        sftp_key_passphrase=revealed(settings.sftp_key_passphrase),
+        sftp_known_hosts=settings.sftp_known_hosts,
+        s3_endpoint=settings.s3_endpoint,
+        s3_region=settings.s3_region,
+        s3_access_key=settings.s3_access_key,
+        s3_secret_key=revealed(settings.s3_secret_key),
+        s3_addressing=settings.s3_addressing,
+        s3_ca_file=settings.s3_ca_file,
     )

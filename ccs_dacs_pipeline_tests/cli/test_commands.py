@@ -320,7 +320,7 @@ class TestWrongSettings:
             (
                 "sync",
                 {"EXTRACT_URL": "sftp://host/in", "CCS_BASE_URL": "http://[::1]:1", "CCS_AUTH": "none"},
-                "CCS_DACS_EXTRACT_URL: sftp:// folders are not built yet",
+                "CCS_DACS_EXTRACT_URL: not an sftp:// URL with user, host and path",
             ),
             (
                 "initial",
@@ -369,7 +369,7 @@ class TestWrongSettings:
         reach = {"CCS_BASE_URL": "http://127.0.0.1:1", "CCS_AUTH": "none", "UPLOAD_URL": "s3://bucket/in"}
         done = refuse("initial", **reach)
         assert done.code == 2
-        assert "CCS_DACS_UPLOAD_URL: s3:// folders are not built yet" in done.said
+        assert "CCS_DACS_UPLOAD_URL: object storage needs CCS_DACS_S3_ACCESS_KEY" in done.said
 
         def batches(site: Site) -> list[object]:
             with site.ledger.read() as db:

@@ -1,5 +1,8 @@
 """What every folder does, whatever its kind (sync-lifecycle.md, Files)."""
 
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,6 +11,7 @@ from ccs_dacs_pipeline.folders import FileExists, FileMissing, Folder, FolderErr
 from ccs_dacs_pipeline_tests.folders.files import content, put, sha256
 
 NOW = timedelta(0)
+LARGE = 40 * 1024 * 1024
 
 
 def test_a_new_folder_is_empty(folder: Folder):
@@ -67,6 +71,25 @@ def test_a_file_that_is_not_committed_is_discarded(folder: Folder):
     assert folder.sweep(NOW) == 0
 
 
+def test_a_large_file_that_is_not_committed_is_discarded(folder: Folder):
+    with folder.create() as file:
+        file.write(bytes(LARGE))
+    assert folder.names() == []
+    assert folder.sweep(NOW) == 0
+
+
+def test_a_large_file_written_in_odd_pieces_is_stored_whole(folder: Folder):
+    data = random.randbytes(LARGE // 2 + 1)
+    with folder.create() as file:
+        for start in range(0, len(data), 3_333_333):
+            file.write(memoryview(data)[start : start + 3_333_333])
+        file.commit("large", replace=False)
+    assert file.sha256 == sha256(data) == folder.sha256("large")
+    assert content(folder, "large") == data
+    with folder.open("large") as stream:
+        assert stream.read(5) == data[:5]  # and the rest is left
+
+
 def test_a_file_whose_writer_fails_is_discarded(folder: Folder):
     with pytest.raises(ZeroDivisionError), folder.create() as file:
         file.write(bytes(1 // 0))
@@ -113,7 +136,7 @@ def test_a_removed_file_is_gone_and_removing_it_again_is_fine(folder: Folder):
 def test_a_sweep_takes_abandoned_temporary_files_only_once_they_are_old(folder: Folder):
     put(folder, "name", b"x")
     with folder.create() as file:
-        file.write(b"abandoned")
+        file.write(bytes(LARGE))  # more than any kind keeps to itself
         assert folder.sweep(timedelta(hours=1)) == 0
         assert folder.sweep(NOW) == 1
         with pytest.raises(FolderError):
@@ -131,3 +154,24 @@ def test_only_plain_visible_names_are_files_of_a_folder(folder: Folder, name: st
 
 def test_the_url_names_the_folder(folder: Folder):
     assert "://" in folder.url
+    assert "canary" not in folder.url
+
+
+def test_a_folder_is_itself_and_no_other(folder: Folder, made: Callable[[str, str], Folder], extract: Folder):
+    assert folder.is_same(folder)
+    assert not folder.is_same(extract)
+    assert not folder.is_same(made("local", "other"))
+
+
+def test_a_closed_folder_opens_again_when_it_is_used(folder: Folder):
+    put(folder, "name", b"x")
+    folder.close()
+    folder.close()
+    assert content(folder, "name") == b"x"
+
+
+def test_many_threads_use_one_folder(folder: Folder):
+    data = {f"file-{number}": random.randbytes(100_000) for number in range(12)}
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda name: put(folder, name, data[name]), data))
+        assert list(pool.map(lambda name: content(folder, name), data)) == list(data.values())

@@ -1,0 +1,181 @@
+"""A bucket of S3-compatible object storage: how it is reached, and its unfinished multipart uploads.
+
+Objects are written, read and copied by obstore. It knows nothing of the uploads that a killed writer left, so those are
+listed and aborted here, by two small requests that are signed by hand (AWS Signature Version 4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import ssl
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+from xml.etree import ElementTree
+
+from obstore.store import S3Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from obstore.store import ClientConfig, S3Credential
+
+_CONNECT_SECONDS = 10
+# Without a byte for so long, a request has failed.
+_QUIET_SECONDS = 60
+# A whole file is read by one request.
+_READ_TIME = timedelta(hours=2)
+_RETRIES = 4
+_RETRY_TIME = timedelta(seconds=60)
+_NOTHING = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A multipart upload that is not finished.
+
+    Attributes:
+        key: the object it would become.
+        id: the storage's name for it.
+        begun: when it was begun.
+    """
+
+    key: str
+    id: str
+    begun: datetime
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket, and what opens it.
+
+    Attributes:
+        name: its name.
+        endpoint: origin of the storage, without trailing slash.
+        region: the region that requests are signed for.
+        access_key: id of the access key.
+        secret_key: the access key's secret.
+        in_path: whether its name goes into the path, or else into the host name.
+        ca_file: additional certificate authority, PEM.
+    """
+
+    name: str
+    endpoint: str
+    region: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    in_path: bool = True
+    ca_file: Path | None = None
+
+    @property
+    def base_url(self) -> str:
+        """URL of the bucket, without trailing slash."""
+        if self.in_path:
+            return f"{self.endpoint}/{self.name}"
+        scheme, _, host = self.endpoint.partition("://")
+        return f"{scheme}://{self.name}.{host}"
+
+    def store(self) -> S3Store:
+        """Opens the bucket for obstore, which sends each body whole: with length and signed SHA-256, no trailer."""
+        options: ClientConfig = {
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+            "read_timeout": timedelta(seconds=_QUIET_SECONDS),
+            "timeout": _READ_TIME,
+        }
+        if self.ca_file is not None:
+            options["root_certificate"] = self.ca_file.read_bytes()
+        return S3Store(
+            self.name,
+            endpoint=self.endpoint if self.in_path else self.base_url,
+            region=self.region,
+            virtual_hosted_style_request=not self.in_path,
+            # In full, since obstore would fill gaps from the environment's AWS variables, a foreign token among them.
+            credential_provider=self._credential,
+            skip_signature=False,
+            unsigned_payload=False,
+            copy_if_not_exists="multipart",
+            # One object by one plain request: more storages have that than the deletion of a list.
+            disable_bulk_delete=True,
+            client_options=options,
+            retry_config={"max_retries": _RETRIES, "retry_timeout": _RETRY_TIME},
+        )
+
+    def uploads(self, prefix: str) -> Iterator[Upload]:
+        """Yields the unfinished uploads of keys that begin with `prefix`; the first thousand, as storages list them.
+
+        Raises:
+            OSError: the storage cannot be reached, or refuses.
+        """
+        answer = self._ask("GET", "", {"prefix": prefix, "uploads": ""})
+        # The storage is the site's own, and expat bounds what entities expand to.
+        for element in ElementTree.fromstring(answer).iterfind("{*}Upload"):  # noqa: S314
+            key, upload, begun = (element.findtext(f"{{*}}{name}", "") for name in ("Key", "UploadId", "Initiated"))
+            yield Upload(key, upload, datetime.fromisoformat(begun))
+
+    def abort(self, upload: Upload) -> None:
+        """Ends an unfinished upload and removes its parts; one that is gone is fine.
+
+        Raises:
+            OSError: the storage cannot be reached, or refuses.
+        """
+        self._ask("DELETE", upload.key, {"uploadId": upload.id})
+
+    def _credential(self) -> S3Credential:
+        return {
+            "access_key_id": self.access_key,
+            "secret_access_key": self.secret_key,
+            "token": None,
+            "expires_at": None,
+        }
+
+    def _ask(self, method: str, key: str, query: Mapping[str, str]) -> bytes:
+        parts = urlsplit(f"{self.base_url}/{quote(key, safe='/-_.~')}")
+        pairs = "&".join(
+            f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in sorted(query.items())
+        )
+        connection = self._connection(parts.netloc)
+        try:
+            connection.request(
+                method, f"{parts.path}?{pairs}", headers=self._signed(method, parts.netloc, parts.path, pairs)
+            )
+            answer = connection.getresponse()
+            body = answer.read()
+        except http.client.HTTPException as error:
+            raise OSError(f"no answer of HTTP ({type(error).__name__})") from error
+        finally:
+            connection.close()
+        gone = method == "DELETE" and answer.status == http.HTTPStatus.NOT_FOUND
+        if answer.status >= http.HTTPStatus.BAD_REQUEST and not gone:
+            raise OSError(f"{answer.status} {answer.reason}")
+        return body
+
+    def _connection(self, host: str) -> http.client.HTTPConnection:
+        if self.base_url.startswith("http://"):
+            return http.client.HTTPConnection(host, timeout=_QUIET_SECONDS)
+        trust = ssl.create_default_context()
+        if self.ca_file is not None:
+            trust.load_verify_locations(self.ca_file)
+        return http.client.HTTPSConnection(host, timeout=_QUIET_SECONDS, context=trust)
+
+    def _signed(self, method: str, host: str, path: str, query: str) -> dict[str, str]:
+        """Returns the headers of a request without body, signed."""
+        at = datetime.now(UTC)
+        stamp, day = at.strftime("%Y%m%dT%H%M%SZ"), at.strftime("%Y%m%d")
+        headers = {"host": host, "x-amz-content-sha256": _NOTHING, "x-amz-date": stamp}
+        names = ";".join(headers)
+        canonical = "\n".join(
+            [method, path, query, *(f"{name}:{value}" for name, value in headers.items()), "", names, _NOTHING]
+        )
+        scope = f"{day}/{self.region}/s3/aws4_request"
+        text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        key = f"AWS4{self.secret_key}".encode()
+        for word in scope.split("/"):
+            key = hmac.digest(key, word.encode(), "sha256")
+        signature = hmac.digest(key, text.encode(), "sha256").hex()
+        credential = f"Credential={self.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
+        return headers | {"authorization": f"AWS4-HMAC-SHA256 {credential}"}

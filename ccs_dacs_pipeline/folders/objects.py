@@ -1,0 +1,333 @@
+"""A folder in S3-compatible object storage: the objects directly below a prefix of a bucket."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+
+from ccs_dacs_pipeline.folders.folder import (
+    TEMPORARY_PREFIX,
+    FileExists,
+    FileMissing,
+    FolderDenied,
+    FolderError,
+    checked_name,
+    temporary_name,
+    unfinished,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+    from types import TracebackType
+
+    from _typeshed import WriteableBuffer
+    from obstore.store import S3Store
+
+    from ccs_dacs_pipeline.folders.bucket import Bucket
+    from ccs_dacs_pipeline.folders.folder import Data, Folder
+
+# What is sent again after a lost connection. A storage takes 10,000 parts, and so files up to 78 GiB.
+_PART_BYTES = 8 * 1024 * 1024
+# Parts under way at once; memory holds one more.
+_PARTS = 4
+_READ_BYTES = 1024 * 1024
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_STATUS = re.compile(r"\b[45][0-9]{2} [A-Z][A-Za-z ]+")
+_DENIED = re.compile(r"^40[13]|^AccessDenied|^InvalidAccessKeyId|^SignatureDoesNotMatch")
+
+
+class ObjectFolder:
+    """A prefix of a bucket. Needs no making; an unused one is empty.
+
+    A new file is first a temporary object. It gets its name by a copy inside the storage, which the storage itself
+    refuses when the name is taken (`If-None-Match`). A storage that does not honour that is found out by a trial; there
+    the name is looked up before the copy, and the content compared after it.
+
+    Raises, from every method: `FolderError` or one of its kinds.
+    """
+
+    def __init__(self, bucket: Bucket, prefix: str) -> None:
+        """Names the folder; `prefix` is without slashes at its ends, and may be empty."""
+        self._bucket = bucket
+        self._prefix = prefix
+
+    @property
+    def url(self) -> str:
+        """The folder as a URL, without credentials."""
+        return f"s3://{self._bucket.name}/{self._prefix}".rstrip("/")
+
+    @cached_property
+    def store(self) -> S3Store:
+        """The bucket, opened."""
+        try:
+            return self._bucket.store()
+        except OSError as error:
+            raise FolderError(
+                f"{self.url}: the file of CCS_DACS_S3_CA_FILE cannot be read ({type(error).__name__}). Name a PEM file."
+            ) from error
+
+    def is_same(self, other: Folder) -> bool:
+        """Returns whether `other` is this prefix of this bucket; one storage under two names is not recognised."""
+        return (
+            isinstance(other, ObjectFolder)
+            and self._bucket.base_url == other._bucket.base_url  # noqa: SLF001 - another one of the same class
+            and self.url == other.url
+        )
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Returns the visible objects' names that match the glob `pattern`, ascending; deeper ones are left out."""
+        found = (name for name, _ in self._listed())
+        return sorted(name for name in found if not name.startswith(".") and fnmatchcase(name, pattern))
+
+    def size(self, name: str) -> int | None:
+        """Returns the object's size in bytes, None when it is absent."""
+        key = self.key_of(name)
+        with suppress(FileMissing), self.errors(name):
+            return obstore.head(self.store, key)["size"]
+        return None
+
+    def modified(self, name: str) -> datetime | None:
+        """Returns when the object was put, None when it is absent."""
+        key = self.key_of(name)
+        with suppress(FileMissing), self.errors(name):
+            return obstore.head(self.store, key)["last_modified"]
+        return None
+
+    def sha256(self, name: str) -> str | None:
+        """Returns the SHA-256 of the object's bytes, read as a stream, None when it is absent."""
+        digest = hashlib.sha256()
+        with suppress(FileMissing), self.errors(name):
+            for block in obstore.get(self.store, self.key_of(name)).stream(_READ_BYTES):
+                digest.update(block)
+            return digest.hexdigest()
+        return None
+
+    def open(self, name: str) -> BinaryIO:
+        """Opens the object for reading; raises `FileMissing` when it is absent."""
+        return io.BufferedReader(_ObjectReader(self, name), _READ_BYTES)
+
+    def create(self) -> ObjectTemporaryFile:
+        """Begins a new object."""
+        return ObjectTemporaryFile(self)
+
+    def remove(self, name: str) -> None:
+        """Removes the object; an absent one is fine."""
+        self.remove_key(self.key_of(name))
+
+    def sweep(self, older_than: timedelta) -> int:
+        """Removes this program's temporary objects and unfinished uploads older than `older_than`; returns how many."""
+        limit = datetime.now(UTC) - older_than
+        found = [name for name, at in self._listed() if name.startswith(TEMPORARY_PREFIX) and at <= limit]
+        for name in found:
+            self.remove_key(self.join(name))
+        return len(found) + self.abort_uploads(TEMPORARY_PREFIX, limit)
+
+    def close(self) -> None:
+        """Does nothing: connections end by themselves when unused."""
+
+    @cached_property
+    def honours_conditions(self) -> bool:
+        """Whether the storage refuses to create what is there already: found out by a trial, once."""
+        key = self.join(temporary_name())
+        with self.errors("trial of a conditional write"):
+            obstore.put(self.store, key, b"trial")
+            try:
+                obstore.copy(self.store, key, key, overwrite=False)
+            except AlreadyExistsError:
+                return True
+            except (PermissionDeniedError, UnauthenticatedError):
+                raise
+            except BaseError:
+                # One that cannot copy by parts, or does not know the header.
+                return False
+            finally:
+                self.remove_key(key)
+        return False
+
+    def abort_uploads(self, prefix: str, begun_before: datetime) -> int:
+        """Aborts the unfinished uploads of names that begin with `prefix`; returns how many."""
+        with self.errors("unfinished uploads"):
+            found = [one for one in self._bucket.uploads(self.join(prefix)) if one.begun <= begun_before]
+            for upload in found:
+                self._bucket.abort(upload)
+        return len(found)
+
+    def remove_key(self, key: str) -> None:
+        """Removes an object by its key; an absent one is fine."""
+        with suppress(FileMissing), self.errors(key.rpartition("/")[2]):
+            obstore.delete(self.store, key)
+
+    def key_of(self, name: str) -> str:
+        """Returns the key of the visible object `name`, there or not."""
+        return self.join(checked_name(self.url, name))
+
+    def join(self, name: str) -> str:
+        """Returns the key of `name` in this folder."""
+        return f"{self._prefix}/{name}" if self._prefix else name
+
+    @contextmanager
+    def errors(self, what: str) -> Iterator[None]:
+        """Turns the storage's errors over `what` into those of this room."""
+        where = f"{self.url}/{what}" if what else self.url
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise FileMissing(
+                f"{where}: not there. Look whether it was removed, and whether the bucket is there."
+            ) from error
+        except AlreadyExistsError as error:
+            raise FileExists(
+                f"{where}: there already and not replaced. Compare the two; remove the wrong one."
+            ) from error
+        except (BaseError, OSError) as error:
+            reason = _reason(error)
+            # obstore's writer raises each error as an OSError, and only its text tells which.
+            if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) or _DENIED.search(reason):
+                raise FolderDenied(
+                    f"{where}: the storage refused ({reason}). Let the key of CCS_DACS_S3_ACCESS_KEY read, write and "
+                    "list there, and look after CCS_DACS_S3_SECRET_KEY and CCS_DACS_S3_REGION, then repeat."
+                ) from error
+            raise FolderError(
+                f"{where}: the storage failed or cannot be reached ({reason}). Look after CCS_DACS_S3_ENDPOINT "
+                "and the bucket, then repeat."
+            ) from error
+
+    def _listed(self) -> list[tuple[str, datetime]]:
+        with self.errors(""):
+            found = obstore.list_with_delimiter(self.store, self._prefix or None)["objects"]
+        return [(one["path"].rpartition("/")[2], one["last_modified"]) for one in found]
+
+
+class ObjectTemporaryFile:
+    """An object that is being written, under a temporary name, in parts that become an object only at the end.
+
+    Each part is signed with its SHA-256, which the storage compares; a part whose connection is lost is sent again.
+    """
+
+    def __init__(self, folder: ObjectFolder) -> None:
+        self._folder = folder
+        self._name = temporary_name()
+        self._key = folder.join(self._name)
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+        with folder.errors(""):
+            self._writer = obstore.open_writer(folder.store, self._key, buffer_size=_PART_BYTES, max_concurrency=_PARTS)
+
+    @property
+    def bytes(self) -> int:
+        """Number of bytes written so far."""
+        return self._bytes
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes written so far."""
+        return self._digest.hexdigest()
+
+    def write(self, data: Data) -> None:
+        """Appends `data`."""
+        with unfinished(self._folder.url), self._folder.errors(""):
+            self._writer.write(data)
+        self._digest.update(data)
+        self._bytes += len(data)
+
+    def commit(self, name: str, *, replace: bool) -> None:
+        """Ends the temporary object, compares its size, then gives it its `name`."""
+        final = self._folder.key_of(name)
+        store = self._folder.store
+        with unfinished(self._folder.url), self._folder.errors(name):
+            self._writer.close()
+            size = obstore.head(store, self._key)["size"]
+        if size != self._bytes:
+            raise FolderError(
+                f"{self._folder.url}: what the storage holds of {name} is not what was sent ({size} of {self._bytes} "
+                "bytes). Nothing of it is visible. Repeat; if it comes again, look after the storage."
+            )
+        if replace or self._folder.honours_conditions:
+            with self._folder.errors(name):
+                obstore.copy(store, self._key, final, overwrite=replace)
+        else:
+            self._copy_carefully(name, final)
+
+    def _copy_carefully(self, name: str, final: str) -> None:
+        """Copies where the storage would overwrite: two writers at the same moment are told apart afterwards only."""
+        if self._folder.size(name) is not None:
+            raise _there(self._folder.url, name)
+        with self._folder.errors(name):
+            obstore.copy(self._folder.store, self._key, final)
+        # Gone means that the consumer took it at once.
+        if self._folder.sha256(name) not in {None, self.sha256}:
+            raise _there(self._folder.url, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # What cannot be removed now is swept later.
+        with suppress(FolderError):
+            if not self._writer.closed():
+                self._abandon()
+            self._folder.remove_key(self._key)
+
+    def _abandon(self) -> None:
+        """Drops the parts that were sent; there are none while all fits into the first."""
+        if self._bytes < _PART_BYTES:
+            return
+        # A part that arrives after the end of its upload may stay behind.
+        with suppress(FolderError), self._folder.errors(""):
+            self._writer.flush()
+        self._folder.abort_uploads(self._name, datetime.now(UTC))
+
+
+class _ObjectReader(io.RawIOBase):
+    """Reads one state of an object as a stream; a lost connection is taken up again where it broke."""
+
+    def __init__(self, folder: ObjectFolder, name: str) -> None:
+        super().__init__()
+        self._folder = folder
+        self._name = name
+        with folder.errors(name):
+            self._blocks = iter(obstore.get(folder.store, folder.key_of(name)).stream(_READ_BYTES))
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, target: WriteableBuffer) -> int:
+        """Fills `target` with what is there of the present block."""
+        if not self._rest:
+            with self._folder.errors(self._name):
+                self._rest = memoryview(next(self._blocks, b""))
+        into = memoryview(target).cast("B")
+        count = min(len(into), len(self._rest))
+        into[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+def _there(url: str, name: str) -> FileExists:
+    return FileExists(f"{url}/{name}: there already. Compare the two; remove the wrong one.")
+
+
+def _reason(error: Exception) -> str:
+    """Returns the storage's own word for an error; never the whole text, which may hold what was sent."""
+    text = str(error)
+    found = _CODE.search(text) or _STATUS.search(text)
+    return found.group(found.re.groups) if found else type(error).__name__

@@ -1,0 +1,402 @@
+"""A folder on an SFTP server."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+import asyncssh
+
+from ccs_dacs_pipeline.folders.folder import (
+    TEMPORARY_PREFIX,
+    FileMissing,
+    FolderError,
+    FolderFull,
+    checked_name,
+    temporary_name,
+    unfinished,
+)
+from ccs_dacs_pipeline.folders.sftp_server import SftpServer, sftp_errors
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+    from datetime import timedelta
+    from types import TracebackType
+
+    from _typeshed import WriteableBuffer
+
+    from ccs_dacs_pipeline.folders.folder import Data, Folder
+
+# What is sent or read again after a lost connection. Two are in memory at once: one under way, one being filled.
+_BLOCK_BYTES = 4 * 1024 * 1024
+
+
+class SftpFolder:
+    """A folder of an SFTP server. An absent one reads as empty, and is made when the first file is created.
+
+    Raises, from every method: `FolderError` or one of its kinds.
+    """
+
+    def __init__(self, server: SftpServer, path: str) -> None:
+        """Names the folder; `path` is absolute on the server, or relative to the folder where the user arrives."""
+        self.server = server
+        self._path = path.rstrip("/") or "/"
+
+    @property
+    def url(self) -> str:
+        """The folder as a URL, without credentials."""
+        return f"{self.server.url}{self._path if self._path.startswith('/') else f'/~/{self._path}'}"
+
+    def is_same(self, other: Folder) -> bool:
+        """Returns whether `other` is this folder of this server, by whatever way its path leads there.
+
+        One server under two names is not recognised.
+        """
+        if not isinstance(other, SftpFolder):
+            return False
+        if (self.server.host, self.server.port) != (other.server.host, other.server.port):
+            return False
+        return self._real_path() == other._real_path()  # noqa: SLF001 - another one of the same class
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Returns the visible files' names that match the glob `pattern`, ascending; folders are left out."""
+        return sorted(
+            name
+            for name, attrs in self._listed()
+            if not name.startswith(".") and fnmatchcase(name, pattern) and self._is_file(name, attrs)
+        )
+
+    def size(self, name: str) -> int | None:
+        """Returns the file's size in bytes, None when it is absent."""
+        path = self.path_of(name)
+        with suppress(FileMissing):
+            return self.server.run(lambda client: client.getsize(path), where=f"{self.url}/{name}")
+        return None
+
+    def modified(self, name: str) -> datetime | None:
+        """Returns the file's modification time, whole seconds, None when it is absent."""
+        path = self.path_of(name)
+        with suppress(FileMissing):
+            attrs = self.server.run(lambda client: client.stat(path), where=f"{self.url}/{name}")
+            return datetime.fromtimestamp(attrs.mtime or 0, UTC)
+        return None
+
+    def sha256(self, name: str) -> str | None:
+        """Returns the SHA-256 of the file's bytes, read as a stream, None when it is absent."""
+        with suppress(FileMissing):
+            return self.digest(self.path_of(name))
+        return None
+
+    def open(self, name: str) -> BinaryIO:
+        """Opens the file for reading; raises `FileMissing` when it is absent."""
+        return io.BufferedReader(_SftpReader(self, self.path_of(name)), _BLOCK_BYTES)
+
+    def create(self) -> SftpTemporaryFile:
+        """Begins a new file beside its later place."""
+        self.server.run(lambda client: client.makedirs(self._path, exist_ok=True), where=self.url)
+        return SftpTemporaryFile(self)
+
+    def remove(self, name: str) -> None:
+        """Removes the file; an absent one is fine."""
+        self.remove_path(self.path_of(name))
+
+    def sweep(self, older_than: timedelta) -> int:
+        """Removes this program's temporary files that nobody wrote to for `older_than`; returns how many.
+
+        Their age is counted from this machine's clock, so a server's clock that is wrong by hours matters.
+        """
+        limit = time.time() - older_than.total_seconds()
+        found = [
+            name
+            for name, attrs in self._listed()
+            if name.startswith(TEMPORARY_PREFIX) and (attrs.mtime is None or attrs.mtime <= limit)
+        ]
+        for name in found:
+            self.remove_path(self.join(name))
+        return len(found)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self.server.close()
+
+    def digest(self, path: str) -> str:
+        """Returns the SHA-256 of the file `path` of the server, read back from it; raises `FileMissing`."""
+        digest = hashlib.sha256()
+        with _SftpReader(self, path) as reader:
+            while block := reader.block():
+                digest.update(block)
+        return digest.hexdigest()
+
+    def remove_path(self, path: str) -> None:
+        """Removes the file `path` of the server; an absent one is fine."""
+        with suppress(FileMissing):
+            self.server.run(lambda client: client.remove(path), where=self.url_of(path))
+
+    def path_of(self, name: str) -> str:
+        """Returns the server's path of the visible file `name`, there or not."""
+        return self.join(checked_name(self.url, name))
+
+    def join(self, name: str) -> str:
+        """Returns the server's path of `name` in this folder."""
+        return f"{self._path.rstrip('/')}/{name}"
+
+    def url_of(self, path: str) -> str:
+        """Returns the URL of a file of this folder, for messages."""
+        return f"{self.url}/{path.rpartition('/')[2]}"
+
+    def _listed(self) -> list[tuple[str, asyncssh.SFTPAttrs]]:
+        with suppress(FileMissing):
+            entries = self.server.run(lambda client: client.readdir(self._path), where=self.url)
+            return [(str(entry.filename), entry.attrs) for entry in entries]
+        return []
+
+    def _is_file(self, name: str, attrs: asyncssh.SFTPAttrs) -> bool:
+        if attrs.permissions is not None and not stat.S_ISLNK(attrs.permissions):
+            return stat.S_ISREG(attrs.permissions)
+        path = self.join(name)
+        return self.server.run(lambda client: client.isfile(path), where=self.url_of(path))
+
+    def _real_path(self) -> str:
+        # Some servers follow links only in paths that are there; others give back what they were asked.
+        return self.server.run(lambda client: client.realpath(self._path), where=self.url)
+
+
+class SftpTemporaryFile:
+    """A file that is being written to the server, in the folder it is meant for.
+
+    Blocks go out one after the other while the next is being filled. After a lost connection the block under way is
+    sent again. The server offers no checksum, so `commit` reads the file back before anyone sees it.
+    """
+
+    def __init__(self, folder: SftpFolder) -> None:
+        self._folder = folder
+        self._path = folder.join(temporary_name())
+        self._buffer = bytearray()
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+        self._sent = 0
+        self._under_way: Future[None] | None = None
+        self._handle: asyncssh.SFTPClientFile | None = None
+        self._client: asyncssh.SFTPClient | None = None
+        self._placed = False
+
+    @property
+    def bytes(self) -> int:
+        """Number of bytes written so far."""
+        return self._bytes
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes written so far."""
+        return self._digest.hexdigest()
+
+    def write(self, data: Data) -> None:
+        """Appends `data`."""
+        rest = memoryview(data)
+        self._digest.update(rest)
+        self._bytes += len(rest)
+        while rest:
+            room = _BLOCK_BYTES - len(self._buffer)
+            self._buffer += rest[:room]
+            rest = rest[room:]
+            if len(self._buffer) == _BLOCK_BYTES:
+                self._send()
+
+    def commit(self, name: str, *, replace: bool) -> None:
+        """Makes the bytes durable, reads them back, then gives them their `name`."""
+        final = self._folder.path_of(name)
+        # An empty file is sent too, so that it is there.
+        self._send()
+        self._wait()
+        where = self._folder.url
+        with unfinished(where):
+            size = self._folder.server.run(self._finish, where=where)
+            stored = self._folder.digest(self._path)
+        if (size, stored) != (self._bytes, self.sha256):
+            raise FolderError(
+                f"{where}: what the server stored of {name} is not what was sent ({size} of {self._bytes} bytes, or "
+                "another SHA-256). Nothing of it is visible. Look after the server's disk, then repeat."
+            )
+        self._place(final, replace=replace)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._placed:
+            return
+        # What cannot be removed now is swept later.
+        with suppress(FolderError):
+            self._wait()
+        with suppress(FolderError):
+            self._folder.server.run(self._release, where=self._folder.url)
+            self._folder.remove_path(self._path)
+
+    def _send(self) -> None:
+        self._wait()
+        block, offset = bytes(self._buffer), self._sent
+        self._buffer.clear()
+        self._sent += len(block)
+
+        async def write(client: asyncssh.SFTPClient) -> None:
+            handle = await self._opened(client)
+            try:
+                await handle.write(block, offset)
+            except asyncssh.SFTPFailure:
+                await self._explain(client, len(block))
+                raise
+
+        self._under_way = self._folder.server.begin(write)
+
+    def _wait(self) -> None:
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            with unfinished(self._folder.url), sftp_errors(self._folder.url):
+                under_way.result()
+
+    async def _opened(self, client: asyncssh.SFTPClient) -> asyncssh.SFTPClientFile:
+        if self._handle is None or self._client is not client:
+            # Made once; on a further connection it must be there still, or a sweep took it.
+            flags = asyncssh.FXF_WRITE | (asyncssh.FXF_CREAT if self._handle is None else 0)
+            self._handle, self._client = await client.open(self._path, flags, encoding=None), client
+        return self._handle
+
+    async def _explain(self, client: asyncssh.SFTPClient, wanted: int) -> None:
+        """Raises `FolderFull` when there is no room: OpenSSH's server calls every failure by one name."""
+        with suppress(asyncssh.SFTPError):
+            room = await client.statvfs(self._path)
+            if room.bavail * room.frsize < wanted:
+                raise FolderFull(
+                    f"{self._folder.url}: no room is left. Nothing partial is visible; make room there and repeat."
+                )
+
+    async def _finish(self, client: asyncssh.SFTPClient) -> int | None:
+        handle = await self._opened(client)
+        with suppress(asyncssh.SFTPOpUnsupported):
+            await handle.fsync()
+        size = (await handle.stat()).size
+        await self._release(client)
+        return size
+
+    async def _release(self, client: asyncssh.SFTPClient) -> None:
+        if self._handle is not None and self._client is client:
+            self._client = None
+            await self._handle.close()
+
+    def _place(self, final: str, *, replace: bool) -> None:
+        asked = False
+
+        async def rename(client: asyncssh.SFTPClient) -> None:
+            nonlocal asked
+            if asked and not await client.exists(self._path):
+                return  # it took effect, its answer was lost with the connection
+            if not replace and await client.exists(final):
+                raise asyncssh.SFTPFileAlreadyExists("")
+            asked = True
+            if replace:
+                await _replace(client, self._path, final)
+                return
+            try:
+                await client.rename(self._path, final)
+            except asyncssh.SFTPFailure:
+                if await client.exists(final):
+                    raise asyncssh.SFTPFileAlreadyExists("") from None
+                raise
+
+        with unfinished(self._folder.url):
+            self._folder.server.run(rename, where=self._folder.url_of(final))
+        self._placed = True
+
+
+async def _replace(client: asyncssh.SFTPClient, temporary: str, final: str) -> None:
+    try:
+        await client.posix_rename(temporary, final)
+    except asyncssh.SFTPOpUnsupported:
+        # Without the extension there is no replacing at once; for an instant none is there.
+        with suppress(asyncssh.SFTPNoSuchFile):
+            await client.remove(final)
+        await client.rename(temporary, final)
+
+
+class _SftpReader(io.RawIOBase):
+    """Reads a file in blocks, the next one under way while one is used; goes on after a lost connection."""
+
+    def __init__(self, folder: SftpFolder, path: str) -> None:
+        super().__init__()
+        self._folder = folder
+        self._path = path
+        self._offset = 0
+        self._handle: asyncssh.SFTPClientFile | None = None
+        self._client: asyncssh.SFTPClient | None = None
+        self._stat: tuple[int | None, int | None] | None = None
+        self._rest = memoryview(b"")
+        folder.server.run(self._opened, where=folder.url_of(path))
+        self._under_way: Future[bytes] | None = self._begin()
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, target: WriteableBuffer) -> int:
+        """Fills `target` with what is there of the present block."""
+        if not self._rest:
+            self._rest = memoryview(self.block())
+        into = memoryview(target).cast("B")
+        count = min(len(into), len(self._rest))
+        into[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def block(self) -> bytes:
+        """Returns the next block, empty at the end."""
+        if self._under_way is None:
+            return b""
+        with sftp_errors(self._folder.url_of(self._path)):
+            block = self._under_way.result()
+        self._offset += len(block)
+        self._under_way = self._begin() if len(block) == _BLOCK_BYTES else None
+        return block
+
+    def close(self) -> None:
+        """Gives the server's handle back."""
+        if not self.closed:
+            # The block under way cannot be called back; its parts would complain into the log.
+            with suppress(FolderError):
+                self.block()
+            self._under_way = None
+            with suppress(FolderError):
+                self._folder.server.run(self._release, where=self._folder.url)
+        super().close()
+
+    def _begin(self) -> Future[bytes]:
+        offset = self._offset
+
+        async def read(client: asyncssh.SFTPClient) -> bytes:
+            return await (await self._opened(client)).read(_BLOCK_BYTES, offset)
+
+        return self._folder.server.begin(read)
+
+    async def _opened(self, client: asyncssh.SFTPClient) -> asyncssh.SFTPClientFile:
+        if self._handle is None or self._client is not client:
+            handle = await client.open(self._path, asyncssh.FXF_READ, encoding=None)
+            attrs = await handle.stat()
+            if self._stat not in {None, (attrs.size, attrs.mtime)}:
+                raise FolderError(
+                    f"{self._folder.url_of(self._path)}: changed while it was being read, and the connection was lost "
+                    "meanwhile. Repeat."
+                )
+            self._handle, self._client, self._stat = handle, client, (attrs.size, attrs.mtime)
+        return self._handle
+
+    async def _release(self, client: asyncssh.SFTPClient) -> None:
+        if self._handle is not None and self._client is client:
+            self._client = None
+            await self._handle.close()

@@ -1,0 +1,252 @@
+"""One SFTP server: an event loop in a thread of its own, and a connection that is made anew when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import asyncssh
+
+from ccs_dacs_pipeline.folders.folder import FileExists, FileMissing, FolderDenied, FolderError, FolderFull
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from concurrent.futures import Future
+
+T = TypeVar("T")
+
+_LOST = (
+    OSError,
+    asyncssh.ConnectionLost,
+    asyncssh.ChannelOpenError,
+    asyncssh.SFTPConnectionLost,
+    asyncssh.SFTPNoConnection,
+)
+# Seconds before each further attempt.
+_WAITS = (0.2, 1.0, 5.0)
+_CONNECT_SECONDS = 20
+_LOGIN_SECONDS = 30
+# Bounds one block, one listing: what a server that answers keep-alives but does no work would hold up for ever.
+_CALL_SECONDS = 300
+_KEEP_ALIVE_SECONDS = 15
+# Ciphers that the processor computes come first; the others stay for servers that lack them.
+_CIPHERS = (
+    "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr"
+)
+_OWN_KNOWN_HOSTS = "~/.ssh/known_hosts"
+
+
+class ServerNotTrusted(FolderError):
+    """The server's host key is not the one that is known for it, or none is known."""
+
+
+@dataclass(frozen=True)
+class SftpAccess:
+    """How a server is entered, and how it proves who it is.
+
+    Attributes:
+        password: the user's password.
+        key_file: the user's private key, in OpenSSH's or PEM format.
+        key_passphrase: what the private key is encrypted with.
+        known_hosts: the file of known host keys; None for the user's own, `~/.ssh/known_hosts`.
+    """
+
+    password: str | None = field(default=None, repr=False)
+    key_file: Path | None = None
+    key_passphrase: str | None = field(default=None, repr=False)
+    known_hosts: Path | None = None
+
+
+class SftpServer:
+    """Runs work on a server. Connects when first used; thread safe.
+
+    Raises, from every method: `FolderError` or one of its kinds.
+    """
+
+    def __init__(self, host: str, port: int, user: str, access: SftpAccess) -> None:
+        self.host = host
+        self.port = port
+        self.user = user
+        self._access = access
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._connecting: asyncio.Lock
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self._client: asyncssh.SFTPClient | None = None
+
+    @property
+    def url(self) -> str:
+        """The server as a URL, without credentials."""
+        return f"sftp://{self.user}@{self.host}:{self.port}"
+
+    def run(self, work: Callable[[asyncssh.SFTPClient], Awaitable[T]], *, where: str) -> T:
+        """Runs `work` on a connection, again from its start on a new one when the connection is lost.
+
+        Args:
+            work: takes the client; must stand being repeated.
+            where: URL of the folder or file, for messages.
+        """
+        with sftp_errors(where):
+            return self.begin(work).result()
+
+    def begin(self, work: Callable[[asyncssh.SFTPClient], Awaitable[T]]) -> Future[T]:
+        """Begins `work` as `run` does it, and returns at once; its errors are asyncssh's."""
+        return asyncio.run_coroutine_threadsafe(self._repeated(work), self._running())
+
+    def close(self) -> None:
+        """Ends connection, loop and thread."""
+        with self._starting:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(self._disconnect(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._starting:
+            if self._loop is None:
+                self._loop, self._connecting = asyncio.new_event_loop(), asyncio.Lock()
+                self._thread = threading.Thread(target=self._loop.run_forever, name=f"sftp {self.host}", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    async def _repeated(self, work: Callable[[asyncssh.SFTPClient], Awaitable[T]]) -> T:
+        for wait in _WAITS:
+            try:
+                return await self._once(work)
+            except _LOST:
+                await asyncio.sleep(wait)
+        return await self._once(work)
+
+    async def _once(self, work: Callable[[asyncssh.SFTPClient], Awaitable[T]]) -> T:
+        client = await self._connected()
+        try:
+            async with asyncio.timeout(_CALL_SECONDS):
+                return await work(client)
+        except _LOST:
+            if self._client is client:
+                await self._disconnect()
+            raise
+
+    async def _connected(self) -> asyncssh.SFTPClient:
+        async with self._connecting:
+            if self._client is None:
+                self._connection = await self._connect()
+                try:
+                    self._client = await self._connection.start_sftp_client()
+                except BaseException:
+                    await self._disconnect()
+                    raise
+            return self._client
+
+    async def _connect(self) -> asyncssh.SSHClientConnection:
+        # It reports each connection, authentication and channel at the level of news.
+        logging.getLogger("asyncssh").setLevel(logging.WARNING)
+        known_hosts = self._known_hosts()
+        try:
+            return await asyncssh.connect(
+                self.host,
+                self.port,
+                username=self.user,
+                password=self._access.password,
+                client_keys=self._keys(),
+                known_hosts=str(known_hosts),
+                encryption_algs=_CIPHERS,
+                # Only what the settings say: neither the user's ssh configuration, nor agent, nor Kerberos.
+                config=None,
+                agent_path=None,
+                gss_host=None,
+                connect_timeout=_CONNECT_SECONDS,
+                login_timeout=_LOGIN_SECONDS,
+                keepalive_interval=_KEEP_ALIVE_SECONDS,
+            )
+        except asyncssh.HostKeyNotVerifiable as error:
+            raise ServerNotTrusted(self._mistrust(known_hosts)) from error
+        except asyncssh.PermissionDenied as error:
+            raise FolderDenied(
+                f"{self.url}: the server refused the user. Look after the user name in the folder's URL, and "
+                "CCS_DACS_SFTP_PASSWORD or CCS_DACS_SFTP_KEY_FILE, then repeat."
+            ) from error
+
+    async def _disconnect(self) -> None:
+        connection, self._connection, self._client = self._connection, None, None
+        if connection is not None:
+            connection.abort()
+            await connection.wait_closed()
+
+    def _known_hosts(self) -> Path:
+        path = (self._access.known_hosts or Path(_OWN_KNOWN_HOSTS)).expanduser()
+        if not path.is_file():
+            raise ServerNotTrusted(
+                f"{self.url}: no file of known host keys at {path}. {self._scan} and write the line to a file that "
+                "CCS_DACS_SFTP_KNOWN_HOSTS names."
+            )
+        return path
+
+    def _keys(self) -> list[asyncssh.SSHKey]:
+        access = self._access
+        if access.key_file is None:
+            if access.password is None:
+                raise FolderDenied(
+                    f"{self.url}: neither password nor key is set. Set CCS_DACS_SFTP_PASSWORD or "
+                    "CCS_DACS_SFTP_KEY_FILE."
+                )
+            return []
+        try:
+            return [asyncssh.read_private_key(access.key_file.expanduser(), access.key_passphrase)]
+        except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+            raise FolderDenied(
+                f"{self.url}: the key in CCS_DACS_SFTP_KEY_FILE cannot be read ({type(error).__name__}). Let this user "
+                "read the file, and set CCS_DACS_SFTP_KEY_PASSPHRASE to the passphrase where it has one."
+            ) from error
+
+    def _mistrust(self, known_hosts: Path) -> str:
+        found = asyncssh.match_known_hosts(asyncssh.read_known_hosts(str(known_hosts)), self.host, "", self.port)
+        if not any(found):
+            return f"{self.url}: no host key of the server is known in {known_hosts}. {self._scan} and add the line."
+        return (
+            f"{self.url}: the server's host key is not the one known in {known_hosts}. Someone may be in between, or "
+            f"the server has a new key. Stop until its operator confirms the change. {self._scan} and replace the line."
+        )
+
+    @property
+    def _scan(self) -> str:
+        return (
+            f"Get the key by `ssh-keyscan -p {self.port} {self.host}`, compare its fingerprint (`ssh-keygen -lf`) with "
+            "the one the server's operator tells,"
+        )
+
+
+@contextmanager
+def sftp_errors(where: str) -> Iterator[None]:
+    """Turns asyncssh's errors at `where` (URL of a folder, or of a file in it) into those of this room."""
+    try:
+        yield
+    except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath) as error:
+        raise FileMissing(f"{where}: not there. Look whether it was moved or removed.") from error
+    except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPWriteProtect) as error:
+        raise FolderDenied(
+            f"{where}: permission denied. Let the user of the folder's URL read and write there, then repeat."
+        ) from error
+    except asyncssh.SFTPFileAlreadyExists as error:
+        raise FileExists(f"{where}: there already and not replaced. Compare the two; remove the wrong one.") from error
+    except (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded) as error:
+        raise FolderFull(f"{where}: no room is left. Nothing partial is visible; make room and repeat.") from error
+    except _LOST as error:
+        raise FolderError(
+            f"{where}: no connection ({type(error).__name__}), after {len(_WAITS) + 1} attempts. Look whether the "
+            "server runs and can be reached from here, then repeat."
+        ) from error
+    except asyncssh.Error as error:
+        raise FolderError(
+            f"{where}: the server failed ({error.reason}). Look after the folder, then repeat."
+        ) from error

@@ -1,0 +1,319 @@
+"""What is particular to SFTP: trust, login, lost connections, what the server stored, its errors."""
+
+import resource
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from ccs_dacs_pipeline.folders import (
+    FolderDenied,
+    FolderError,
+    FolderFull,
+    LocalFolder,
+    Published,
+    publish,
+)
+from ccs_dacs_pipeline.folders import sftp_server as module
+from ccs_dacs_pipeline.folders.sftp import SftpFolder
+from ccs_dacs_pipeline.folders.sftp_server import ServerNotTrusted, SftpAccess
+from ccs_dacs_pipeline_tests.folders.conftest import Places
+from ccs_dacs_pipeline_tests.folders.files import content, put, sha256
+from ccs_dacs_pipeline_tests.folders.sftp_servers import FaultySftp, Served, asyncssh_server, known_hosts
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(params=["asyncssh", "openssh"])
+def served(request: pytest.FixtureRequest, places: Places) -> Served:
+    found = getattr(places, request.param)
+    assert isinstance(found, Served)
+    return found
+
+
+@pytest.fixture
+def faulty() -> Iterator[type[FaultySftp]]:
+    """The faults of asyncssh's server, taken back at the end."""
+    yield FaultySftp
+    FaultySftp.drop_at, FaultySftp.full, FaultySftp.spoil = None, False, False
+
+
+@pytest.fixture(autouse=True)
+def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Closes what a test opened by itself."""
+    opened: list[SftpFolder] = []
+    original = SftpFolder.__init__
+
+    def remember(self: SftpFolder, *args: object) -> None:
+        original(self, *args)  # type: ignore[arg-type]
+        opened.append(self)
+
+    monkeypatch.setattr(SftpFolder, "__init__", remember)
+    yield
+    for folder in opened:
+        folder.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WAITS", (0.01, 0.01))
+
+
+def test_a_changed_host_key_is_refused_with_the_way_out(served: Served, tmp_path: Path):
+    other = known_hosts(tmp_path / "hosts", served.port, asyncssh.generate_private_key("ssh-ed25519"))
+    folder = served.folder(tmp_path / "in", replace(served.access, known_hosts=other))
+    with pytest.raises(
+        ServerNotTrusted, match=rf"host key is not the one known in {other}.*ssh-keyscan -p {served.port}"
+    ):
+        folder.names()
+    with pytest.raises(ServerNotTrusted):
+        put(folder, "name", b"x")
+    assert not (tmp_path / "in").exists()
+
+
+def test_a_key_that_changes_while_the_folder_is_open_is_refused(tmp_path: Path):
+    with asyncssh_server(tmp_path) as first:
+        folder = first.folder(tmp_path / "in")
+        put(folder, "name", b"x")
+    with asyncssh_server(tmp_path / ".", port=first.port) as second:
+        known_hosts(first.access.known_hosts or tmp_path, 1, asyncssh.generate_private_key("ssh-ed25519"))
+        assert second.port == first.port
+        with pytest.raises(ServerNotTrusted):
+            folder.names()
+
+
+@pytest.mark.parametrize("written", ["", None], ids=["unknown", "no file"])
+def test_an_unknown_host_key_is_refused_with_the_way_out(served: Served, tmp_path: Path, written: str | None):
+    hosts = tmp_path / "hosts"
+    if written is not None:
+        hosts.write_text(written)
+    folder = served.folder(tmp_path / "in", replace(served.access, known_hosts=hosts))
+    with pytest.raises(ServerNotTrusted, match=rf"{hosts}.*ssh-keyscan"):
+        folder.names()
+
+
+def test_the_users_own_known_hosts_are_the_default(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert served.access.known_hosts is not None
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "known_hosts").write_bytes(served.access.known_hosts.read_bytes())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert served.folder(tmp_path / "in", replace(served.access, known_hosts=None)).names() == []
+
+
+def test_a_wrong_password_is_named_by_its_setting_alone(places: Places, tmp_path: Path):
+    access = replace(places.asyncssh.access, password="canary-wrong")
+    with pytest.raises(FolderDenied, match="CCS_DACS_SFTP_PASSWORD") as caught:
+        places.asyncssh.folder(tmp_path, access).names()
+    assert "canary" not in str(caught.value)
+    assert "canary" not in repr(access)
+
+
+@pytest.mark.parametrize("passphrase", [None, "canary-wrong"])
+def test_a_key_without_its_passphrase_is_named_by_the_setting(places: Places, tmp_path: Path, passphrase: str | None):
+    access = replace(places.openssh.access, key_passphrase=passphrase)
+    with pytest.raises(FolderDenied, match="CCS_DACS_SFTP_KEY_PASSPHRASE") as caught:
+        places.openssh.folder(tmp_path, access).names()
+    assert "canary" not in str(caught.value)
+
+
+def test_a_key_that_the_server_does_not_know_is_refused(places: Places, tmp_path: Path):
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(tmp_path / "key")
+    access = SftpAccess(key_file=tmp_path / "key", known_hosts=places.openssh.access.known_hosts)
+    with pytest.raises(FolderDenied, match="refused the user"):
+        places.openssh.folder(tmp_path, access).names()
+
+
+def test_neither_password_nor_key_is_an_error(served: Served, tmp_path: Path):
+    access = SftpAccess(known_hosts=served.access.known_hosts)
+    with pytest.raises(FolderDenied, match="CCS_DACS_SFTP_PASSWORD or CCS_DACS_SFTP_KEY_FILE"):
+        served.folder(tmp_path, access).names()
+
+
+def test_a_lost_connection_is_made_again(served: Served, tmp_path: Path):
+    folder = served.folder(tmp_path / "in")
+    put(folder, "name", b"x")
+    served.drop_connections()
+    assert content(folder, "name") == b"x"
+    served.drop_connections()
+    put(folder, "name", b"y", replace=True)
+    assert content(folder, "name") == b"y"
+
+
+def test_a_file_survives_connections_lost_in_mid_upload(served: Served, tmp_path: Path):
+    folder = served.folder(tmp_path / "in")
+    data = bytes(range(256)) * (100 * 1024)
+    with folder.create() as file:
+        for start in range(0, len(data), MIB):
+            file.write(data[start : start + MIB])
+            if start in {5 * MIB, 14 * MIB}:
+                served.drop_connections()
+        file.commit("name", replace=False)
+    assert content(folder, "name") == data
+    assert folder.sweep(timedelta(0)) == 0
+
+
+def test_a_connection_lost_within_a_block_is_no_loss(places: Places, tmp_path: Path, faulty: type[FaultySftp]):
+    extract, upload = LocalFolder(tmp_path / "extract"), places.asyncssh.folder(tmp_path / "upload")
+    data = bytes(range(256)) * (50 * 1024)
+    recorded = put(extract, "name", data)
+    faulty.drop_at = 6 * MIB
+    assert publish(extract, "name", upload, sha256=recorded) is Published.NEW
+    assert faulty.drop_at is None
+    assert (tmp_path / "upload" / "name").read_bytes() == data
+
+
+def test_a_file_is_read_on_after_a_lost_connection(served: Served, tmp_path: Path):
+    folder = served.folder(tmp_path / "in")
+    data = bytes(range(256)) * (100 * 1024)
+    put(folder, "name", data)
+    with folder.open("name") as stream:
+        first = stream.read(6 * MIB)
+        served.drop_connections()
+        assert first + stream.read() == data
+
+
+def test_a_file_that_changes_under_a_lost_connection_is_not_read_on(served: Served, tmp_path: Path):
+    folder = served.folder(tmp_path / "in")
+    put(folder, "name", bytes(20 * MIB))
+    with folder.open("name") as stream:
+        stream.read(MIB)
+        put(folder, "name", b"other", replace=True)
+        served.drop_connections()
+        with pytest.raises(FolderError, match="changed while it was being read"):
+            stream.read()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_is_away_is_named(tmp_path: Path):
+    with asyncssh_server(tmp_path) as served:
+        folder = served.folder(tmp_path / "in")
+        put(folder, "name", b"x")
+    with pytest.raises(FolderError, match=rf"{folder.url}: no connection .*after 3 attempts"):
+        folder.names()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_writer_whose_server_goes_away_leaves_nothing_visible(tmp_path: Path):
+    with asyncssh_server(tmp_path) as served:
+        folder = served.folder(tmp_path / "in")
+        file = folder.create()
+        file.write(bytes(MIB))
+    with pytest.raises(FolderError, match="no connection"), file:
+        file.commit("name", replace=False)
+    assert not (tmp_path / "in" / "name").exists()
+
+
+def test_what_the_server_stored_is_read_back(places: Places, tmp_path: Path, faulty: type[FaultySftp]):
+    folder = places.asyncssh.folder(tmp_path / "in")
+    faulty.spoil = True
+    with pytest.raises(FolderError, match="not what was sent"):
+        put(folder, "name", bytes(5 * MIB))
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+def test_a_full_server_is_named(places: Places, tmp_path: Path, faulty: type[FaultySftp]):
+    folder = places.asyncssh.folder(tmp_path / "in")
+    faulty.full = True
+    with pytest.raises(FolderFull, match="no room is left"):
+        put(folder, "name", bytes(5 * MIB))
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+def test_a_folder_that_is_a_file_is_named(served: Served, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match=str(tmp_path / "file")):
+        put(served.folder(tmp_path / "file"), "name", b"x")
+
+
+def test_permission_denied_is_named_with_the_way_out(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    folder = places.asyncssh.folder(tmp_path / "in")
+    for method in ("open", "rename"):
+        with monkeypatch.context() as patched:
+            patched.setattr(FaultySftp, method, denied)
+            with pytest.raises(FolderDenied, match=rf"{folder.url}.*Let the user of the folder's URL"):
+                put(folder, "name", b"x")
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+def test_the_answer_to_a_rename_may_be_lost(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The consumer may have taken the file before the connection is there again."""
+    original = FaultySftp.rename
+    done = threading.Event()
+
+    def rename(self: FaultySftp, old: bytes, new: bytes) -> None:
+        original(self, old, new)
+        if not done.is_set():
+            done.set()
+            Path(new.decode()).unlink()
+            self._connection.abort()
+
+    monkeypatch.setattr(FaultySftp, "rename", rename)
+    folder = places.asyncssh.folder(tmp_path / "in")
+    put(folder, "name", b"x")
+    assert done.is_set()
+    assert folder.names() == []
+    assert folder.sweep(timedelta(0)) == 0
+
+
+def test_folders_and_links_are_told_from_files(served: Served, tmp_path: Path):
+    folder = served.folder(tmp_path / "in")
+    put(folder, "name", b"x")
+    (tmp_path / "in" / "folder").mkdir()
+    (tmp_path / "in" / "link").symlink_to("name")
+    (tmp_path / "in" / "link to folder").symlink_to("folder")
+    (tmp_path / "in" / ".hidden").touch()
+    assert folder.names() == ["link", "name"]
+    assert folder.sweep(timedelta(0)) == 0
+
+
+def test_a_folder_is_known_again_whatever_its_path(served: Served, tmp_path: Path):
+    folder = served.folder(tmp_path / "in")
+    put(folder, "name", b"x")
+    (tmp_path / "link").symlink_to("in")
+    for path in ("in", "link", "in/../in", "in/"):
+        assert folder.is_same(served.folder(tmp_path / path))
+    assert not folder.is_same(served.folder(tmp_path))
+
+
+def test_a_path_may_begin_where_the_user_arrives(places: Places):
+    """Both servers let the user arrive somewhere; nothing is written there."""
+    folder = SftpFolder(places.openssh.folder(Path("/")).server, "no such folder")
+    assert folder.names() == []
+    assert folder.url.endswith("/~/no such folder")
+
+
+def test_a_file_has_the_mode_that_the_server_gives(served: Served, tmp_path: Path):
+    put(served.folder(tmp_path / "in"), "name", b"x")
+    assert stat.S_IMODE((tmp_path / "in" / "name").stat().st_mode) & 0o600 == 0o600
+
+
+def test_a_closed_folder_leaves_no_thread(served: Served, tmp_path: Path):
+    before = threading.active_count()
+    folder = served.folder(tmp_path)
+    folder.names()
+    assert threading.active_count() > before
+    folder.close()
+    assert {thread.name for thread in threading.enumerate()}.isdisjoint({"sftp 127.0.0.1"})
+
+
+def test_memory_is_bounded_by_blocks(served: Served, tmp_path: Path):
+    """The process's peak grows by far less than the file."""
+    data = bytes(MIB)
+    folder = served.folder(tmp_path / "in")
+    put(folder, "warm", data * 10)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with folder.create() as file:
+        for _ in range(300):
+            file.write(data)
+        file.commit("name", replace=False)
+    assert file.sha256 == folder.sha256("name")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+    assert sha256(b"") != file.sha256
