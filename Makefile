@@ -36,7 +36,7 @@ soak: $(READY)  ## many random kills, every crash point, many interleavings: SEE
 	CCS_DACS_TEST_SECONDS=1800 CCS_DACS_TEST_INTERLEAVINGS=1000 \
 	$(BIN)/pytest -o addopts="-q --strict-markers --strict-config" $(SOAKED)
 
-bench: $(READY)  ## a benchmark: WHAT=initial|memory|latency|delta|acknowledgements (benchmarks/README.md)
+bench: $(READY)  ## a benchmark: WHAT=initial|memory|latency|delta|acknowledgements|folders (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(WHAT) $(BENCH_FLAGS)
 
 lint: $(READY)  ## style, types, definitions

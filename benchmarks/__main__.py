@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import acknowledgements, charts, delta, initial, latency, memory, peer_tools
+from benchmarks import acknowledgements, charts, delta, folders, initial, latency, memory, peer_tools
 from benchmarks.equality import Different
 from benchmarks.machine import Failed
 from benchmarks.report import Report, tell
@@ -47,12 +47,17 @@ def _acknowledgements(folder: Path, given: argparse.Namespace) -> Report:
     )
 
 
+def _folders(folder: Path, given: argparse.Namespace) -> Report:
+    return folders.benchmark(folder, megabytes=given.megabytes, runs=given.runs)
+
+
 WORK: dict[str, Callable[[Path, argparse.Namespace], Report]] = {
     "initial": _initial,
     "memory": _memory,
     "latency": _latency,
     "delta": _delta,
     "acknowledgements": _acknowledgements,
+    "folders": _folders,
 }
 
 
@@ -72,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--latency", type=float, default=0.03, help="latency: seconds per call")
     made.add_argument("--requests", type=int, help="delta, acknowledgements: how many (1,000 and 50,000)")
     made.add_argument("--backlog", type=int, default=20_000, help="delta: requests worked off in deltas; 0: none")
+    made.add_argument("--megabytes", type=int, default=256, help="folders: size of the file, MiB")
     made.add_argument("--out", type=Path, default=Path("docs/charts"), help="charts: folder for the SVG files")
     return made
 

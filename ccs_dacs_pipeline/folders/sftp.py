@@ -46,12 +46,12 @@ class SftpFolder:
     def __init__(self, server: SftpServer, path: str) -> None:
         """Names the folder; `path` is absolute on the server, or relative to the folder where the user arrives."""
         self.server = server
-        self._path = path.rstrip("/") or "/"
+        self.path = path.rstrip("/") or "/"
 
     @property
     def url(self) -> str:
         """The folder as a URL, without credentials."""
-        return f"{self.server.url}{self._path if self._path.startswith('/') else f'/~/{self._path}'}"
+        return f"{self.server.url}{self.path if self.path.startswith('/') else f'/~/{self.path}'}"
 
     def is_same(self, other: Folder) -> bool:
         """Returns whether `other` is this folder of this server, by whatever way its path leads there.
@@ -99,7 +99,7 @@ class SftpFolder:
 
     def create(self) -> SftpTemporaryFile:
         """Begins a new file beside its later place."""
-        self.server.run(lambda client: client.makedirs(self._path, exist_ok=True), where=self.url)
+        self.server.run(lambda client: client.makedirs(self.path, exist_ok=True), where=self.url)
         return SftpTemporaryFile(self)
 
     def remove(self, name: str) -> None:
@@ -144,7 +144,7 @@ class SftpFolder:
 
     def join(self, name: str) -> str:
         """Returns the server's path of `name` in this folder."""
-        return f"{self._path.rstrip('/')}/{name}"
+        return f"{self.path.rstrip('/')}/{name}"
 
     def url_of(self, path: str) -> str:
         """Returns the URL of a file of this folder, for messages."""
@@ -152,7 +152,7 @@ class SftpFolder:
 
     def _listed(self) -> list[tuple[str, asyncssh.SFTPAttrs]]:
         with suppress(FileMissing):
-            entries = self.server.run(lambda client: client.readdir(self._path), where=self.url)
+            entries = self.server.run(lambda client: client.readdir(self.path), where=self.url)
             return [(str(entry.filename), entry.attrs) for entry in entries]
         return []
 
@@ -164,7 +164,7 @@ class SftpFolder:
 
     def _real_path(self) -> str:
         # Some servers follow links only in paths that are there; others give back what they were asked.
-        return self.server.run(lambda client: client.realpath(self._path), where=self.url)
+        return self.server.run(lambda client: client.realpath(self.path), where=self.url)
 
 
 class SftpTemporaryFile:

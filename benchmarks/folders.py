@@ -1,0 +1,255 @@
+"""Rates of the folders: SFTP beside openssh's own client, object storage beside boto3, a local move at several sizes.
+
+The servers run on this machine, in processes of their own: OpenSSH's sshd and moto. Rounds are interleaved.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import boto3
+
+from benchmarks.machine import Failed
+from benchmarks.report import MIB, Grid, Report, spread, tell
+from ccs_dacs_pipeline.folders import Folder, LocalFolder, publish
+from ccs_dacs_pipeline.folders.bucket import Bucket
+from ccs_dacs_pipeline.folders.objects import ObjectFolder
+from ccs_dacs_pipeline.folders.sftp import SftpFolder
+from ccs_dacs_pipeline.folders.sftp_server import SftpAccess, SftpServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ccs_dacs_pipeline.folders.local import LinkedTemporaryFile
+
+_HOST = "127.0.0.1"
+_BLOCK_BYTES = MIB
+_NAME = "C1-DCTIL_0001_00.csv"
+
+
+def benchmark(folder: Path, *, megabytes: int, runs: int) -> Report:
+    """Compares.
+
+    Args:
+        folder: an empty folder for everything.
+        megabytes: size of the file that goes over SFTP and into object storage, MiB.
+        runs: rounds; the first one more is thrown away.
+
+    Raises:
+        Failed: sshd or sftp is not installed, or a server does not start.
+    """
+    source = LocalFolder(folder / "extract")
+    sha256 = _made(source, _NAME, megabytes * MIB)
+    path = source.path / _NAME
+    with ExitStack() as stack:
+        sftp = stack.enter_context(_sshd(folder / "sshd"))
+        bucket = stack.enter_context(_moto(folder / "moto"))
+        unread = _Unread(sftp.folder, sha256)
+        objects = ObjectFolder(bucket, "upload")
+        works: dict[str, Callable[[], None]] = {
+            "sftp openssh": lambda: sftp.put(path),
+            "sftp unread": lambda: _published(source, unread, sha256),
+            "sftp published": lambda: _published(source, sftp.folder, sha256),
+            "s3 boto3": lambda: _boto3(path, bucket),
+            "s3 published": lambda: _published(source, objects, sha256),
+        }
+        seconds = _rounds(works, runs)
+        sftp.folder.close()
+    rates = {name: megabytes / median(found) for name, found in seconds.items()}
+    report = Report(
+        "folders",
+        {"megabytes": megabytes, "runs": runs},
+        results=[{"name": name, "runs": found, "rate": rates[name]} for name, found in seconds.items()],
+        ratios={
+            "sftp unread / openssh": rates["sftp unread"] / rates["sftp openssh"],
+            "sftp published / openssh": rates["sftp published"] / rates["sftp openssh"],
+            "s3 published / boto3": rates["s3 published"] / rates["s3 boto3"],
+        },
+        notes=[
+            "published: as the pipeline does it: hashed, synced, never overwriting, over SFTP read back.",
+            "unread: the same without reading back, as openssh's client leaves it.",
+        ],
+    )
+    peers = {"sftp": "sftp openssh", "s3": "s3 boto3"}
+    rows = [
+        (name, spread(found), f"{rates[name]:,.0f}", f"{rates[name] / rates[peers[name.partition(' ')[0]]]:.0%}")
+        for name, found in seconds.items()
+    ]
+    report.tables = [
+        Grid(f"{megabytes:,} MiB, median of {runs}", ("", "seconds", "MiB/s", "of the peer"), rows),
+        _local(folder, (1, megabytes, 4 * megabytes), runs, report),
+    ]
+    return report
+
+
+def _local(folder: Path, megabytes: Sequence[int], runs: int, report: Report) -> Grid:
+    """Measures moves within one file system: the move itself, and all of publishing."""
+    source, target = LocalFolder(folder / "local-extract"), LocalFolder(folder / "local-upload")
+    rows = []
+    for size in megabytes:
+        sha256 = _made(source, _NAME, size * MIB)
+        placed, whole = [], []
+        for _ in range(runs):
+            start = time.perf_counter()
+            with _linked(source, target) as linked:
+                linked.commit(_NAME, replace=False)
+            placed.append((time.perf_counter() - start) * 1000)
+            target.remove(_NAME)
+            start = time.perf_counter()
+            publish(source, _NAME, target, sha256=sha256)
+            whole.append((time.perf_counter() - start) * 1000)
+            target.remove(_NAME)
+        name = f"local {size:,} MiB"
+        report.results.append({"name": name, "move_ms": placed, "published_ms": whole})
+        rows.append((name, spread(placed), spread(whole)))
+    return Grid("Local move on one file system", ("", "move, ms", "published with SHA-256, ms"), rows)
+
+
+@contextmanager
+def _linked(source: LocalFolder, target: LocalFolder) -> Iterator[LinkedTemporaryFile]:
+    """Begins the move of the file, as publishing does on one file system."""
+    linked = target.link(source.path / _NAME)
+    if linked is None:
+        raise Failed(f"{target.path}: this file system makes no hard links.")
+    with linked:
+        yield linked
+
+
+def _rounds(works: dict[str, Callable[[], None]], runs: int) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(runs + 1):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            taken = time.perf_counter() - start
+            tell(f"round {number}: {name} {taken:.1f} s")
+            if number:
+                seconds[name].append(taken)
+    return seconds
+
+
+def _made(folder: LocalFolder, name: str, size: int) -> str:
+    with folder.create() as file:
+        for _ in range(size // _BLOCK_BYTES):
+            file.write(os.urandom(_BLOCK_BYTES))
+        file.commit(name, replace=True)
+        return file.sha256
+
+
+def _published(source: LocalFolder, folder: Folder, sha256: str) -> None:
+    publish(source, _NAME, folder, sha256=sha256)
+    folder.remove(_NAME)
+
+
+def _boto3(path: Path, bucket: Bucket) -> None:
+    _client(bucket).upload_file(str(path), bucket.name, "boto3")
+
+
+def _client(bucket: Bucket) -> Any:  # noqa: ANN401 - boto3 makes its classes when it runs
+    return boto3.client(
+        "s3",
+        endpoint_url=bucket.endpoint,
+        region_name=bucket.region,
+        aws_access_key_id=bucket.access_key,
+        aws_secret_access_key=bucket.secret_key,
+    )
+
+
+class _Unread(SftpFolder):
+    """A folder that believes what it sent, to tell the cost of reading back."""
+
+    def __init__(self, folder: SftpFolder, sha256: str) -> None:
+        super().__init__(folder.server, folder.path)
+        self._sha256 = sha256
+
+    def digest(self, path: str) -> str:
+        """Returns what was sent; a visible file is looked at nevertheless."""
+        return self._sha256 if path.rpartition("/")[2].startswith(".") else super().digest(path)
+
+
+class _Sftp:
+    """A server of this run's own, openssh's client and our folder on it."""
+
+    def __init__(self, place: Path, port: int) -> None:
+        self._place = place
+        self._port = port
+        access = SftpAccess(key_file=place / "user_key", known_hosts=place / "known_hosts")
+        self.folder = SftpFolder(SftpServer(_HOST, port, getpass.getuser(), access), str(place / "upload"))
+
+    def put(self, path: Path) -> None:
+        """Sends the file by openssh's client."""
+        options = [
+            *("-P", str(self._port), "-i", str(self._place / "user_key"), "-b", "-"),
+            *("-o", f"UserKnownHostsFile={self._place / 'known_hosts'}", "-o", "IdentitiesOnly=yes"),
+        ]
+        target = self._place / "upload" / "openssh"
+        batch = f"put {path} {target}\n".encode()
+        _call(["sftp", *options, f"{getpass.getuser()}@{_HOST}"], given=batch)
+        target.unlink()
+
+
+@contextmanager
+def _sshd(place: Path) -> Iterator[_Sftp]:
+    sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    if sshd is None or shutil.which("sftp") is None:
+        raise Failed("sshd and sftp are needed: install openssh-server and openssh-client.")
+    (place / "upload").mkdir(parents=True)
+    for name in ("host_key", "user_key"):
+        _call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / name)])
+    port = _free_port()
+    (place / "known_hosts").write_text(f"[{_HOST}]:{port} {(place / 'host_key.pub').read_text()}")
+    (place / "config").write_text(
+        f"Port {port}\nListenAddress {_HOST}\nHostKey {place / 'host_key'}\nPidFile none\nStrictModes no\nUsePAM no\n"
+        f"AuthorizedKeysFile {place / 'user_key.pub'}\nSubsystem sftp internal-sftp\n"
+    )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    with _process([sshd, "-D", "-e", "-f", str(place / "config")], port, place / "log"):
+        yield _Sftp(place, port)
+
+
+@contextmanager
+def _moto(place: Path) -> Iterator[Bucket]:
+    place.mkdir()
+    port = _free_port()
+    bucket = Bucket("bench", f"http://{_HOST}:{port}", "us-east-1", "key", "secret")
+    with _process([sys.executable, "-m", "moto.server", "-H", _HOST, "-p", str(port)], port, place / "log"):
+        _client(bucket).create_bucket(Bucket=bucket.name)
+        yield bucket
+
+
+@contextmanager
+def _process(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
+        try:
+            for _ in range(300):
+                with suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
+                    break
+                time.sleep(0.1)
+            else:
+                raise Failed(f"{command[0]} does not answer: {log.read_text()[-1000:]}")
+            yield
+        finally:
+            process.terminate()
+
+
+def _call(command: Sequence[str], *, given: bytes = b"") -> None:
+    done = subprocess.run(command, input=given, capture_output=True, check=False)
+    if done.returncode:
+        raise Failed(f"{command[0]} failed: {done.stderr.decode(errors='replace')[-1000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((_HOST, 0))
+        return int(listener.getsockname()[1])

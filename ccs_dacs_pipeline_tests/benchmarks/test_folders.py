@@ -1,0 +1,31 @@
+"""The benchmark of the folders runs, and its figures have the members that the docs are drawn from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.__main__ import main
+from ccs_dacs_pipeline_tests.folders.sftp_servers import SSHD
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.skipif(SSHD is None, reason="sshd is not installed (Debian's package openssh-server)")
+def test_rates_of_every_kind_beside_their_peers(tmp_path: Path) -> None:
+    out = tmp_path / "folders.json"
+    words = ["folders", "--megabytes", "2", "--runs", "1", "--json", str(out)]
+    assert main([*words, "--folder", str(tmp_path)]) == 0
+    figures = json.loads(out.read_text())
+    rates = {one["name"]: one["rate"] for one in figures["results"] if "rate" in one}
+    assert list(rates) == ["sftp openssh", "sftp unread", "sftp published", "s3 boto3", "s3 published"]
+    assert all(rate > 0 for rate in rates.values())
+    assert set(figures["ratios"]) == {"sftp unread / openssh", "sftp published / openssh", "s3 published / boto3"}
+    assert [one["name"] for one in figures["results"] if "move_ms" in one] == [
+        "local 1 MiB",
+        "local 2 MiB",
+        "local 8 MiB",
+    ]
