@@ -1,7 +1,8 @@
 """A bucket of S3-compatible object storage: how it is reached, and its unfinished multipart uploads.
 
-Objects are written, read and copied by obstore. It knows nothing of the uploads that a killed writer left, so those are
-listed and aborted here, by two small requests that are signed by hand (AWS Signature Version 4).
+Objects are read, listed and copied by obstore. Its writer completes a multipart upload whatever is there by then, and
+it does not know the uploads that a killed writer left. So uploads that may not overwrite, and listing and aborting
+uploads, are requests made here, signed by hand (AWS Signature Version 4), their bodies sent whole.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ import hashlib
 import hmac
 import http.client
 import ssl
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
+from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from email.message import Message
     from pathlib import Path
 
     from obstore.store import ClientConfig, S3Credential
@@ -31,7 +37,8 @@ _QUIET_SECONDS = 60
 _READ_TIME = timedelta(hours=2)
 _RETRIES = 4
 _RETRY_TIME = timedelta(seconds=60)
-_NOTHING = hashlib.sha256(b"").hexdigest()
+# Seconds before each further attempt.
+_WAITS = (0.2, 1.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -105,25 +112,51 @@ class Bucket:
             retry_config={"max_retries": _RETRIES, "retry_timeout": _RETRY_TIME},
         )
 
-    def uploads(self, prefix: str) -> Iterator[Upload]:
-        """Yields the unfinished uploads of keys that begin with `prefix`; the first thousand, as storages list them.
+    def begin(self, key: str) -> Upload:
+        """Begins a multipart upload of the object `key`; nothing of it is visible until it is complete.
 
-        Raises:
+        Raises, as all that follow:
+            AlreadyExistsError: the storage has the object already, and was told not to overwrite.
             OSError: the storage cannot be reached, or refuses.
         """
-        answer = self._ask("GET", "", {"prefix": prefix, "uploads": ""})
+        body, _ = self._ask("POST", key, {"uploads": ""})
+        return Upload(key, _text(body, "UploadId"), datetime.now(UTC))
+
+    def send(self, upload: Upload, number: int, data: bytes) -> str:
+        """Sends a part, from 1; returns its ETag. A part that is sent twice is stored once."""
+        _, headers = self._ask("PUT", upload.key, {"partNumber": str(number), "uploadId": upload.id}, body=data)
+        return headers.get("ETag", "")
+
+    def complete(self, upload: Upload, etags: Sequence[str], *, overwrite: bool) -> None:
+        """Makes the parts an object, at once; unless `overwrite`, on the condition that none of the key is there."""
+        parts = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
+            for number, etag in enumerate(etags, start=1)
+        )
+        body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
+        answer, _ = self._ask(
+            "POST",
+            upload.key,
+            {"uploadId": upload.id},
+            body=body,
+            condition={} if overwrite else {"if-none-match": "*"},
+        )
+        # A failure while the parts are put together comes after the status of success.
+        if b"<Error>" in answer:
+            raise OSError(answer.decode(errors="replace"))
+
+    def uploads(self, prefix: str) -> Iterator[Upload]:
+        """Yields the unfinished uploads of keys that begin with `prefix`; the first thousand, as storages list them."""
+        answer, _ = self._ask("GET", "", {"prefix": prefix, "uploads": ""})
         # The storage is the site's own, and expat bounds what entities expand to.
         for element in ElementTree.fromstring(answer).iterfind("{*}Upload"):  # noqa: S314
             key, upload, begun = (element.findtext(f"{{*}}{name}", "") for name in ("Key", "UploadId", "Initiated"))
             yield Upload(key, upload, datetime.fromisoformat(begun))
 
     def abort(self, upload: Upload) -> None:
-        """Ends an unfinished upload and removes its parts; one that is gone is fine.
-
-        Raises:
-            OSError: the storage cannot be reached, or refuses.
-        """
-        self._ask("DELETE", upload.key, {"uploadId": upload.id})
+        """Ends an unfinished upload and removes its parts; one that is gone is fine."""
+        with suppress(FileNotFoundError):
+            self._ask("DELETE", upload.key, {"uploadId": upload.id})
 
     def _credential(self) -> S3Credential:
         return {
@@ -133,26 +166,48 @@ class Bucket:
             "expires_at": None,
         }
 
-    def _ask(self, method: str, key: str, query: Mapping[str, str]) -> bytes:
+    def _ask(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        *,
+        body: bytes = b"",
+        condition: Mapping[str, str] | None = None,
+    ) -> tuple[bytes, Message]:
+        """Makes one request, again after a lost connection or an answer of 5xx; returns body and headers."""
         parts = urlsplit(f"{self.base_url}/{quote(key, safe='/-_.~')}")
         pairs = "&".join(
             f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in sorted(query.items())
         )
-        connection = self._connection(parts.netloc)
+        digest = hashlib.sha256(body).hexdigest()
+        for wait in (*_WAITS, None):
+            headers = self._signed(method, parts.netloc, parts.path, pairs, digest) | dict(condition or {})
+            try:
+                status, reason, answered, answer = self._once(
+                    method, f"{parts.path}?{pairs}", parts.netloc, body, headers
+                )
+            except (OSError, http.client.HTTPException) as error:
+                if wait is None or isinstance(error, ssl.SSLCertVerificationError):
+                    raise OSError(f"no answer ({type(error).__name__})") from error
+            else:
+                if status < http.HTTPStatus.BAD_REQUEST:
+                    return answer, answered
+                if wait is None or status < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                    raise _refusal(status, f"{status} {reason} {answer.decode(errors='replace')}")
+            time.sleep(wait)
+        raise AssertionError  # the last attempt returns or raises
+
+    def _once(
+        self, method: str, target: str, host: str, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, str, Message, bytes]:
+        connection = self._connection(host)
         try:
-            connection.request(
-                method, f"{parts.path}?{pairs}", headers=self._signed(method, parts.netloc, parts.path, pairs)
-            )
+            connection.request(method, target, body=body, headers=headers)
             answer = connection.getresponse()
-            body = answer.read()
-        except http.client.HTTPException as error:
-            raise OSError(f"no answer of HTTP ({type(error).__name__})") from error
+            return answer.status, answer.reason, answer.headers, answer.read()
         finally:
             connection.close()
-        gone = method == "DELETE" and answer.status == http.HTTPStatus.NOT_FOUND
-        if answer.status >= http.HTTPStatus.BAD_REQUEST and not gone:
-            raise OSError(f"{answer.status} {answer.reason}")
-        return body
 
     def _connection(self, host: str) -> http.client.HTTPConnection:
         if self.base_url.startswith("http://"):
@@ -162,14 +217,14 @@ class Bucket:
             trust.load_verify_locations(self.ca_file)
         return http.client.HTTPSConnection(host, timeout=_QUIET_SECONDS, context=trust)
 
-    def _signed(self, method: str, host: str, path: str, query: str) -> dict[str, str]:
-        """Returns the headers of a request without body, signed."""
+    def _signed(self, method: str, host: str, path: str, query: str, digest: str) -> dict[str, str]:
+        """Returns the signed headers of a request whose body has the SHA-256 `digest`."""
         at = datetime.now(UTC)
         stamp, day = at.strftime("%Y%m%dT%H%M%SZ"), at.strftime("%Y%m%d")
-        headers = {"host": host, "x-amz-content-sha256": _NOTHING, "x-amz-date": stamp}
+        headers = {"host": host, "x-amz-content-sha256": digest, "x-amz-date": stamp}
         names = ";".join(headers)
         canonical = "\n".join(
-            [method, path, query, *(f"{name}:{value}" for name, value in headers.items()), "", names, _NOTHING]
+            [method, path, query, *(f"{name}:{value}" for name, value in headers.items()), "", names, digest]
         )
         scope = f"{day}/{self.region}/s3/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
@@ -179,3 +234,15 @@ class Bucket:
         signature = hmac.digest(key, text.encode(), "sha256").hex()
         credential = f"Credential={self.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
         return headers | {"authorization": f"AWS4-HMAC-SHA256 {credential}"}
+
+
+def _text(body: bytes, name: str) -> str:
+    return ElementTree.fromstring(body).findtext(f"{{*}}{name}", "")  # noqa: S314 - as above
+
+
+def _refusal(status: int, text: str) -> Exception:
+    if status == http.HTTPStatus.NOT_FOUND:
+        return FileNotFoundError(text)
+    if status in {http.HTTPStatus.PRECONDITION_FAILED, http.HTTPStatus.CONFLICT}:
+        return AlreadyExistsError(text)
+    return OSError(text)

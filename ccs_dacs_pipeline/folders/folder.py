@@ -136,8 +136,12 @@ class Folder(Protocol):
         """
         ...
 
-    def create(self) -> TemporaryFile:
-        """Begins a new file, to be used as a context manager."""
+    def create(self, name: str | None = None) -> TemporaryFile:
+        """Begins a new file, to be used as a context manager.
+
+        Args:
+            name: what `commit` will call it, where that is known already; some folders are quicker then.
+        """
         ...
 
     def remove(self, name: str) -> None:

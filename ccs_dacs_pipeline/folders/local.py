@@ -137,7 +137,7 @@ class LocalFolder:
         with folder_errors(str(path)):
             return path.open("rb")
 
-    def create(self) -> LocalTemporaryFile:
+    def create(self, name: str | None = None) -> LocalTemporaryFile:
         """Begins a new file beside its later place."""
         with folder_errors(str(self.path)):
             make_folder(self.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -32,6 +33,7 @@ from ccs_dacs_pipeline.folders.folder import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
     from datetime import timedelta
     from types import TracebackType
 
@@ -54,28 +56,29 @@ _DENIED = re.compile(r"^40[13]|^AccessDenied|^InvalidAccessKeyId|^SignatureDoesN
 class ObjectFolder:
     """A prefix of a bucket. Needs no making; an unused one is empty.
 
-    A new file is first a temporary object. It gets its name by a copy inside the storage, which the storage itself
-    refuses when the name is taken (`If-None-Match`). A storage that does not honour that is found out by a trial; there
-    the name is looked up before the copy, and the content compared after it.
+    A new file whose name is known goes into a multipart upload of that name, which is nothing until it is complete. One
+    whose name is not is first a temporary object, and gets its name by a copy inside the storage. Either is refused by
+    the storage itself when the name is taken (`If-None-Match`). A storage that does not honour that is found out by a
+    trial; there the name is looked up before, and the content compared after.
 
     Raises, from every method: `FolderError` or one of its kinds.
     """
 
     def __init__(self, bucket: Bucket, prefix: str) -> None:
         """Names the folder; `prefix` is without slashes at its ends, and may be empty."""
-        self._bucket = bucket
+        self.bucket = bucket
         self._prefix = prefix
 
     @property
     def url(self) -> str:
         """The folder as a URL, without credentials."""
-        return f"s3://{self._bucket.name}/{self._prefix}".rstrip("/")
+        return f"s3://{self.bucket.name}/{self._prefix}".rstrip("/")
 
     @cached_property
     def store(self) -> S3Store:
         """The bucket, opened."""
         try:
-            return self._bucket.store()
+            return self.bucket.store()
         except OSError as error:
             raise FolderError(
                 f"{self.url}: the file of CCS_DACS_S3_CA_FILE cannot be read ({type(error).__name__}). Name a PEM file."
@@ -84,9 +87,7 @@ class ObjectFolder:
     def is_same(self, other: Folder) -> bool:
         """Returns whether `other` is this prefix of this bucket; one storage under two names is not recognised."""
         return (
-            isinstance(other, ObjectFolder)
-            and self._bucket.base_url == other._bucket.base_url  # noqa: SLF001 - another one of the same class
-            and self.url == other.url
+            isinstance(other, ObjectFolder) and self.bucket.base_url == other.bucket.base_url and self.url == other.url
         )
 
     def names(self, pattern: str = "*") -> list[str]:
@@ -121,21 +122,24 @@ class ObjectFolder:
         """Opens the object for reading; raises `FileMissing` when it is absent."""
         return io.BufferedReader(_ObjectReader(self, name), _READ_BYTES)
 
-    def create(self) -> ObjectTemporaryFile:
-        """Begins a new object."""
-        return ObjectTemporaryFile(self)
+    def create(self, name: str | None = None) -> ObjectTemporaryFile | ObjectUpload:
+        """Begins a new object; with its `name` it needs no copy in the end."""
+        return ObjectTemporaryFile(self) if name is None else ObjectUpload(self, name)
 
     def remove(self, name: str) -> None:
         """Removes the object; an absent one is fine."""
         self.remove_key(self.key_of(name))
 
     def sweep(self, older_than: timedelta) -> int:
-        """Removes this program's temporary objects and unfinished uploads older than `older_than`; returns how many."""
+        """Removes this program's temporary objects, and unfinished uploads, older than `older_than`; returns how many.
+
+        Whose an upload is cannot be seen; one that is not complete after so long is taken for abandoned.
+        """
         limit = datetime.now(UTC) - older_than
         found = [name for name, at in self._listed() if name.startswith(TEMPORARY_PREFIX) and at <= limit]
         for name in found:
             self.remove_key(self.join(name))
-        return len(found) + self.abort_uploads(TEMPORARY_PREFIX, limit)
+        return len(found) + self.abort_uploads("", limit)
 
     def close(self) -> None:
         """Does nothing: connections end by themselves when unused."""
@@ -159,12 +163,34 @@ class ObjectFolder:
                 self.remove_key(key)
         return False
 
+    @contextmanager
+    def unoverwritten(self, name: str, sha256: str, *, replace: bool) -> Iterator[bool]:
+        """Yields whether to make an object visible unconditionally; looks before and after where nobody else does.
+
+        Two writers at the same moment are then told apart afterwards only.
+
+        Raises:
+            FileExists: the name was taken before, or has other content afterwards.
+        """
+        careful = not replace and not self.honours_conditions
+        if careful and self.size(name) is not None:
+            raise _there(self.url, name)
+        yield replace or careful
+        # Gone means that the consumer took it at once.
+        if careful and self.sha256(name) not in {None, sha256}:
+            raise _there(self.url, name)
+
     def abort_uploads(self, prefix: str, begun_before: datetime) -> int:
         """Aborts the unfinished uploads of names that begin with `prefix`; returns how many."""
+        start = self.join(prefix)
         with self.errors("unfinished uploads"):
-            found = [one for one in self._bucket.uploads(self.join(prefix)) if one.begun <= begun_before]
+            found = [
+                one
+                for one in self.bucket.uploads(start)
+                if one.begun <= begun_before and "/" not in one.key.removeprefix(start)
+            ]
             for upload in found:
-                self._bucket.abort(upload)
+                self.bucket.abort(upload)
         return len(found)
 
     def remove_key(self, key: str) -> None:
@@ -257,21 +283,8 @@ class ObjectTemporaryFile:
                 f"{self._folder.url}: what the storage holds of {name} is not what was sent ({size} of {self._bytes} "
                 "bytes). Nothing of it is visible. Repeat; if it comes again, look after the storage."
             )
-        if replace or self._folder.honours_conditions:
-            with self._folder.errors(name):
-                obstore.copy(store, self._key, final, overwrite=replace)
-        else:
-            self._copy_carefully(name, final)
-
-    def _copy_carefully(self, name: str, final: str) -> None:
-        """Copies where the storage would overwrite: two writers at the same moment are told apart afterwards only."""
-        if self._folder.size(name) is not None:
-            raise _there(self._folder.url, name)
-        with self._folder.errors(name):
-            obstore.copy(self._folder.store, self._key, final)
-        # Gone means that the consumer took it at once.
-        if self._folder.sha256(name) not in {None, self.sha256}:
-            raise _there(self._folder.url, name)
+        with self._folder.unoverwritten(name, self.sha256, replace=replace) as overwrite, self._folder.errors(name):
+            obstore.copy(store, self._key, final, overwrite=overwrite)
 
     def __enter__(self) -> Self:
         return self
@@ -293,6 +306,88 @@ class ObjectTemporaryFile:
         with suppress(FolderError), self._folder.errors(""):
             self._writer.flush()
         self._folder.abort_uploads(self._name, datetime.now(UTC))
+
+
+class ObjectUpload:
+    """An object that is being written under its own name, in parts that become an object only at the end.
+
+    Each part is signed with its SHA-256, which the storage compares; a part whose connection is lost is sent again.
+    """
+
+    def __init__(self, folder: ObjectFolder, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+        self._buffer = bytearray()
+        self._sent: list[Future[str]] = []
+        self._done = False
+        key = folder.key_of(name)
+        with unfinished(folder.url), folder.errors(name):
+            self._upload = folder.bucket.begin(key)
+        self._pool = ThreadPoolExecutor(_PARTS, thread_name_prefix="s3 part")
+
+    @property
+    def bytes(self) -> int:
+        """Number of bytes written so far."""
+        return self._bytes
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes written so far."""
+        return self._digest.hexdigest()
+
+    def write(self, data: Data) -> None:
+        """Appends `data`."""
+        rest = memoryview(data)
+        self._digest.update(rest)
+        self._bytes += len(rest)
+        while rest:
+            room = _PART_BYTES - len(self._buffer)
+            self._buffer += rest[:room]
+            rest = rest[room:]
+            if len(self._buffer) == _PART_BYTES:
+                self._send()
+
+    def commit(self, name: str, *, replace: bool) -> None:
+        """Makes the parts an object; `name` is the one that was given at the beginning."""
+        if name != self._name:
+            raise FolderError(
+                f"{self._folder.url}: begun as {self._name}, ended as {name}. Begin it under its own name."
+            )
+        if self._buffer or not self._sent:
+            self._send()
+        with unfinished(self._folder.url), self._folder.errors(name):
+            etags = [part.result() for part in self._sent]
+        with (
+            self._folder.unoverwritten(name, self.sha256, replace=replace) as overwrite,
+            unfinished(self._folder.url),
+            self._folder.errors(name),
+        ):
+            self._folder.bucket.complete(self._upload, etags, overwrite=overwrite)
+            self._done = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A part that arrives after the end of its upload may stay behind.
+        self._pool.shutdown(cancel_futures=True)
+        if not self._done:
+            # What cannot be removed now is swept later.
+            with suppress(FolderError), self._folder.errors(self._name):
+                self._folder.bucket.abort(self._upload)
+
+    def _send(self) -> None:
+        # Bounds what waits in memory: the part that was begun as many as are under way before must be there.
+        if len(self._sent) >= _PARTS:
+            with unfinished(self._folder.url), self._folder.errors(self._name):
+                self._sent[-_PARTS].result()
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        self._sent.append(self._pool.submit(self._folder.bucket.send, self._upload, len(self._sent) + 1, data))
 
 
 class _ObjectReader(io.RawIOBase):

@@ -112,7 +112,7 @@ def brought(source: Folder, name: str, target: Folder) -> Iterator[TemporaryFile
             with linked:
                 yield linked
             return
-    with source.open(name) as stream, target.create() as copy:
+    with source.open(name) as stream, target.create(name) as copy:
         with folder_errors(f"{source.url}, reading {name}"):
             while block := stream.read(_BLOCK_BYTES):
                 copy.write(block)

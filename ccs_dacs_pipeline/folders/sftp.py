@@ -97,7 +97,7 @@ class SftpFolder:
         """Opens the file for reading; raises `FileMissing` when it is absent."""
         return io.BufferedReader(_SftpReader(self, self.path_of(name)), _BLOCK_BYTES)
 
-    def create(self) -> SftpTemporaryFile:
+    def create(self, name: str | None = None) -> SftpTemporaryFile:
         """Begins a new file beside its later place."""
         self.server.run(lambda client: client.makedirs(self.path, exist_ok=True), where=self.url)
         return SftpTemporaryFile(self)

@@ -162,7 +162,7 @@ def _publish_manifest(site: Site, batches: Sequence[Batch], files: Sequence[File
     with site.ledger.write() as db:
         lease.check(db)
         contents.record_manifest(db, owner, rerun, name, sha256)
-    with site.upload.create() as file:
+    with site.upload.create(name) as file:
         file.write(data)
         lease.check()
         try:

@@ -17,7 +17,7 @@ from ccs_dacs_pipeline.folders import Folder
 
 def put(folder: Folder, name: str, data: bytes, *, replace: bool = False) -> str:
     """Stores `data` as `name` and returns its SHA-256."""
-    with folder.create() as file:
+    with folder.create(name) as file:
         file.write(data)
         file.commit(name, replace=replace)
         return file.sha256

@@ -78,9 +78,18 @@ def test_a_large_file_that_is_not_committed_is_discarded(folder: Folder):
     assert folder.sweep(NOW) == 0
 
 
-def test_a_large_file_written_in_odd_pieces_is_stored_whole(folder: Folder):
+def test_a_named_file_that_is_not_committed_is_discarded(folder: Folder):
+    with folder.create("name") as file:
+        file.write(bytes(LARGE))
+        assert folder.names() == []
+    assert folder.names() == []
+    assert folder.sweep(NOW) == 0
+
+
+@pytest.mark.parametrize("name", ["large", None], ids=["named", "unnamed"])
+def test_a_large_file_written_in_odd_pieces_is_stored_whole(folder: Folder, name: str | None):
     data = random.randbytes(LARGE // 2 + 1)
-    with folder.create() as file:
+    with folder.create(name) as file:
         for start in range(0, len(data), 3_333_333):
             file.write(memoryview(data)[start : start + 3_333_333])
         file.commit("large", replace=False)

@@ -120,7 +120,7 @@ def test_of_many_attempts_at_once_one_publishes(extract: Folder, upload: Folder)
         results = list(pool.map(lambda _: publish(extract, NAME, upload, sha256=recorded), range(8)))
     if not isinstance(upload, ObjectFolder) or (
         # moto looks for the name and stores under it in two steps.
-        upload.honours_conditions and not isinstance(upload._bucket, MotoBucket)
+        upload.honours_conditions and not isinstance(upload.bucket, MotoBucket)
     ):
         assert sorted(result.name for result in results) == ["ALREADY"] * 7 + ["NEW"]
     assert content(upload, NAME) == DATA

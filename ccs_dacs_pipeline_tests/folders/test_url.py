@@ -91,7 +91,7 @@ def test_the_endpoint_of_a_bucket(addressing: Literal["path", "virtual"], endpoi
     access = replace(ACCESS, s3_addressing=addressing, s3_endpoint=endpoint)
     folder = open_folder("s3://bucket/in", setting="UPLOAD_URL", access=access)
     assert isinstance(folder, ObjectFolder)
-    assert folder._bucket.base_url == base
+    assert folder.bucket.base_url == base
 
 
 @pytest.mark.parametrize("endpoint", ["http://storage.example.com", "storage.example.com", "ftp://127.0.0.1"])
