@@ -9,6 +9,7 @@ import base64
 import binascii
 import hmac
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -26,6 +27,11 @@ from ccs_dacs_pipeline.ledger.acknowledgements import Acknowledgement, Stored, s
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+# More than 8 MiB of acceptable items: the reasons for refusing a list of tiny ones would fill the memory.
+_MOST_ITEMS = 200_000
+_PER_TRANSACTION = 5000
+# SQLite's writers look ten times a second whether it is their turn: one that waits must see it between two of ours.
+_PAUSE_SECONDS = 0.1
 _REASONS = 3
 _TEXT = 80
 _UNCARRIED = "item: JSON cannot carry it: NaN, Infinity, half a surrogate pair, or nested too deep"
@@ -135,13 +141,33 @@ def _take(ledger: Ledger, body: bytes) -> JSONResponse:
     except (ValueError, RecursionError):
         return JSONResponse({"reason": "the body is not JSON"}, status_code=400)
     items = document if isinstance(document, list) else [document]
+    if len(items) > _MOST_ITEMS:
+        reason = f"the list holds more than {_MOST_ITEMS} items; post fewer at once"
+        return JSONResponse({"reason": reason}, status_code=413)
     good, refused = sort_items(items)
     try:
-        with ledger.write() as db:
-            stored = store(db, good)
+        stored = _store(ledger, good)
     except LedgerError:
         return JSONResponse({"reason": "cannot be stored now; post the same again later"}, status_code=503)
     return JSONResponse(_answer(stored, refused), status_code=422 if items and not good else 200)
+
+
+def _store(ledger: Ledger, items: list[Acknowledgement]) -> Stored:
+    """Stores items in transactions of bounded length, since others wait for each; all are durable when it returns.
+
+    Where it fails part-way the caller posts all of them again, and those that are stored count as duplicates.
+    """
+    parts: list[Stored] = []
+    for start in range(0, len(items), _PER_TRANSACTION):
+        if start:
+            time.sleep(_PAUSE_SECONDS)
+        with ledger.write() as db:
+            parts.append(store(db, items[start : start + _PER_TRANSACTION]))
+    return Stored(
+        accepted=sum(one.accepted for one in parts),
+        duplicates=sum(one.duplicates for one in parts),
+        parked=sum(one.parked for one in parts),
+    )
 
 
 def _answer(stored: Stored, refused: list[dict[str, Any]]) -> dict[str, Any]:

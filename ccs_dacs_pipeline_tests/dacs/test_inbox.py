@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from http.client import HTTPResponse
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ import pytest
 import sqlalchemy as sa
 import uvicorn
 
-from ccs_dacs_pipeline.dacs.inbox import BasicCaller, BearerCaller, Caller, inbox
-from ccs_dacs_pipeline.ledger import Ledger
+from ccs_dacs_pipeline.dacs.inbox import BasicCaller, BearerCaller, Caller, _take, inbox
+from ccs_dacs_pipeline.ledger import Ledger, LedgerError
+from ccs_dacs_pipeline.ledger.acknowledgements import Acknowledgement, Stored, store
 from ccs_dacs_pipeline.ledger.report import status
 from ccs_dacs_pipeline.ledger.schema import acknowledgements
 from ccs_dacs_pipeline_tests.folders.files import read_only
@@ -282,6 +284,34 @@ def test_malformed_items_do_not_keep_good_ones_out(both: Inbox):
 
 
 # 200
+
+
+def test_a_list_of_absurd_length_is_refused(tmp_path: Path):
+    with Ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        ledger.migrate()
+        answer = _take(ledger, b"[" + b"1," * 200_000 + b"1]")
+    assert answer.status_code == 413
+    assert b"more than 200000 items; post fewer at once" in answer.body
+
+
+def test_a_long_list_is_stored_piece_by_piece_and_each_piece_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    body = json.dumps([item(f"{number:014}") for number in range(20)]).encode()
+    monkeypatch.setattr("ccs_dacs_pipeline.dacs.inbox._PER_TRANSACTION", 6)
+    pieces = count(1)
+
+    def fail_at_the_third(db: sa.Connection, items: list[Acknowledgement]) -> Stored:
+        if next(pieces) == 3:
+            raise LedgerError("the database is full")
+        return store(db, items)
+
+    with Ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        ledger.migrate()
+        with monkeypatch.context() as failing:
+            failing.setattr("ccs_dacs_pipeline.dacs.inbox.store", fail_at_the_third)
+            assert _take(ledger, body).status_code == 503
+        answer = _take(ledger, body)
+    assert answer.status_code == 200
+    assert json.loads(answer.body) == NOTHING | {"parked": 8, "duplicates": 12}
 
 
 def test_an_empty_list_is_fine(refusing: Inbox):
