@@ -10,7 +10,7 @@ SOAKED := $(addprefix ccs_dacs_pipeline_tests/end_to_end/test_,soak.py kill.py c
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
            --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: help demo dev test soak bench lint lock clean
+.PHONY: help demo dev test soak chaos bench lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## lists the targets
@@ -35,6 +35,10 @@ soak: $(READY)  ## many random kills, every crash point, many interleavings: SEE
 	CCS_DACS_TEST_ALL=1 CCS_DACS_TEST_SEED=$(SEED) CCS_DACS_TEST_STEP_KILLS=$(KILLS) CCS_DACS_TEST_KILLS=10 \
 	CCS_DACS_TEST_SECONDS=1800 CCS_DACS_TEST_INTERLEAVINGS=1000 \
 	$(BIN)/pytest -o addopts="-q --strict-markers --strict-config" $(SOAKED)
+
+chaos: $(READY)  ## 100,000 acknowledgements in disorder while CCS comes and goes
+	CCS_DACS_TEST_CHAOS_ANSWERS=$${CCS_DACS_TEST_CHAOS_ANSWERS:-100000} \
+	    $(BIN)/pytest ccs_dacs_pipeline_tests/end_to_end/test_chaos.py $(PYTEST_FLAGS)
 
 bench: $(READY)  ## a benchmark: WHAT=initial|memory|latency|delta|acknowledgements|folders (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(WHAT) $(BENCH_FLAGS)
