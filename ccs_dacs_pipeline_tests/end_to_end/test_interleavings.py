@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ccs_dacs_pipeline.ccs import CcsClient, Connection
 from ccs_dacs_pipeline.dacs.inbox import sort_items
@@ -138,6 +138,10 @@ class Interleaving(RuleBasedStateMachine):
 
     # What happens in CCS
 
+    @initialize(seed=SEEDS)
+    def begin_with_changes(self, seed: int) -> None:
+        self.ccs.change(8, seed=seed)
+
     @rule(seed=SEEDS, count=st.integers(1, 6))
     def change(self, seed: int, count: int) -> None:
         self.ccs.change(count, seed=seed)
@@ -166,7 +170,7 @@ class Interleaving(RuleBasedStateMachine):
         start.start_snapshot(self.site, number, shards)
         self.gate = number
 
-    @rule(steps=st.integers(1, 8))
+    @rule(steps=st.integers(1, 6))
     def work_on_snapshot(self, steps: int) -> None:
         if self.gate is not None:
             with self.site.ledger.read() as db:
@@ -174,7 +178,7 @@ class Interleaving(RuleBasedStateMachine):
             open_ones = [one.key for one in shards if not one.reached(Stage.SEALED)]
             self._advance((open_ones or [shards[-1].key])[0], steps)
 
-    @rule(steps=st.integers(1, 10))
+    @rule(steps=st.integers(1, 6))
     def work_on_delta(self, steps: int) -> None:
         with self.site.ledger.read() as db:
             going = [one for one in report.unfinished(db) if one.key.mode is not Mode.INITIAL]
