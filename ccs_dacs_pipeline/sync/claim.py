@@ -82,8 +82,8 @@ def _claim_chunk(site: Site, key: SyncBatch, lease: Lease, chunk: Sequence[Claim
         refusals = transition_all(site, lease, [(request_id, Answer.positive()) for request_id in waiting])
         uncertain, waiting = waiting, []
     left = _record_readings(site, key, lease, uncertain)
-    _let_go(site, key, lease, {one: refusals[one] for one in left if one in refusals})
-    left = [one for one in left if one not in refusals]
+    gone = _let_go(site, key, lease, {one: refusals[one] for one in left if one in refusals})
+    left = [one for one in left if one not in gone]
     if left:
         raise Transient(
             "PATCH syncRequest",
@@ -92,10 +92,13 @@ def _claim_chunk(site: Site, key: SyncBatch, lease: Lease, chunk: Sequence[Claim
         )
 
 
-def _let_go(site: Site, key: SyncBatch, lease: Lease, refusals: Mapping[str, str]) -> None:
-    """Lets requests go that CCS refuses each time: the others of the batch must not wait for them for ever."""
+def _let_go(site: Site, key: SyncBatch, lease: Lease, refusals: Mapping[str, str]) -> set[str]:
+    """Lets requests go that CCS refuses each time: the others of the batch must not wait for them for ever.
+
+    One that has left PENDING since its last reading stays, for the resume to read it.
+    """
     if not refusals:
-        return
+        return set()
     found = [
         Refused(one.id, one.status_changed, refusals[one.id])
         for page in site.ccs.sync_requests(ids=list(refusals), status=SyncStatus.PENDING)
@@ -104,6 +107,7 @@ def _let_go(site: Site, key: SyncBatch, lease: Lease, refusals: Mapping[str, str
     with site.ledger.write() as db:
         lease.check(db)
         requests.let_go(db, key, found)
+    return {one.request_id for one in found}
 
 
 def _record_readings(site: Site, key: SyncBatch, lease: Lease, ids: Sequence[str]) -> list[str]:

@@ -423,6 +423,24 @@ class TestRefused:
         assert world.status()["batches"][-1]["state"] == "settled"
         assert world.reconcile()["holds"]
 
+    def test_one_that_leaves_its_state_just_then_is_read_again_by_the_next_pass(self, world, refusing, monkeypatch):
+        (request,) = refusing
+        search = world.sandbox.ccs.search_requests
+
+        def leave_when_let_go(**filters):
+            if filters["ids"] and filters["bo_status"]:
+                refusing.clear()
+                world.sandbox.ccs.transition(request, {})
+            return search(**filters)
+
+        with monkeypatch.context() as leaving:
+            leaving.setattr(world.sandbox.ccs, "search_requests", leave_when_let_go)
+            with pytest.raises(Problem, match="the batch is resumed by itself"):
+                world.worker.sync(wait=5)
+        world.sync()
+        world.assert_quiet()
+        assert world.status()["refused"] == []
+
     def test_it_is_not_taken_again_as_it_is(self, world, refusing):
         world.sync()
         for _ in range(2):
