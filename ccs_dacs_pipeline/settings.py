@@ -134,6 +134,11 @@ class Settings(BaseSettings):
     ack_username: str | None = Field(None, description="user of the inbox")
     ack_password: SecretStr | None = Field(None, description="password of the inbox")
     ack_token: SecretStr | None = Field(None, description="bearer token of the inbox")
+    inbox_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s@?#]+)?$",
+        description="where the inbox is reached, for `doctor`; empty = not asked",
+    )
     message_category: int = Field(11508, ge=1, description="message category of our own errors in CCS")
     message_number: int = Field(17055, ge=1, description="message number of our own errors in CCS")
 

@@ -145,6 +145,16 @@ class HttpClient:
             Permanent: CCS refuses the call.
             BadAnswer: the answer is too large or in an encoding that was not asked for.
         """
+        return self._reply(method, path, document).body
+
+    def clock(self, method: str, path: str) -> datetime | None:
+        """What time it is at CCS: the `Date` of its answer to a call without effect, `None` where it has none.
+
+        Raises: as `read`.
+        """
+        return _http_date(self._reply(method, path, None).headers.get("Date", ""))
+
+    def _reply(self, method: str, path: str, document: object) -> _Reply:
         call = self._call(method, path, document)
         try:
             return self._repeat(call, lambda _: True)
@@ -179,7 +189,7 @@ class HttpClient:
 
     def _repeat(
         self, call: _Call, repeatable: Callable[[_Fault], bool], guard: Callable[[], object] = lambda: None
-    ) -> bytes:
+    ) -> _Reply:
         """Tries a call until it is answered, the tries or the time are used up, or a fault is not repeatable."""
         bounds = self._connection
         start = _clock()
@@ -217,7 +227,7 @@ class HttpClient:
             raise
         raise AssertionError("every try returns or raises")
 
-    def _try(self, call: _Call, deadline: float, guard: Callable[[], object]) -> bytes:
+    def _try(self, call: _Call, deadline: float, guard: Callable[[], object]) -> _Reply:
         """One try, and one more with a new token where the first one's was refused."""
         token = self._tokens.current(deadline) if self._tokens else None
         guard()
@@ -226,7 +236,8 @@ class HttpClient:
             token = self._tokens.renew(token, deadline)
             guard()
             reply = self._exchange(call, token, deadline)
-        return _accept(call, reply)
+        _accept(call, reply)
+        return reply
 
     def _exchange(self, call: _Call, token: str | None, deadline: float) -> _Reply:
         auth = self._connection.auth

@@ -14,6 +14,7 @@ from ccs_dacs_pipeline.ccs.sync_requests import SyncRequest, check_sync_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
 
     from ccs_dacs_pipeline.ccs.answer import Answer
     from ccs_dacs_pipeline.ccs.connection import Connection
@@ -173,6 +174,10 @@ class CcsClient:
     def health(self) -> dict[str, Any]:
         """What CCS says of its health: `healthOverallResponse` and `healthCheckResults`."""
         return self._read("GET", HEALTH_PATH, None, decode_object)
+
+    def clock(self) -> datetime | None:
+        """What time it is at CCS, by its answer to the health check; `None` where the answer does not say."""
+        return self._http.clock("GET", HEALTH_PATH)
 
     def _pages(self, service: Searchable, low: str, high: str) -> Iterator[EntityPage]:
         """The pages of a range, each asked for after the last id of the one before (no offsets, ccs-rest.md)."""

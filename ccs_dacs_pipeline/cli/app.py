@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import warnings
@@ -225,6 +226,17 @@ def reconcile(as_json: Json = False) -> None:
         figures = reconcile_figures(db, [entity.name for entity in ENTITIES])
     _emit(figures, as_json=as_json, table=tables.reconciliation)
     if not figures["holds"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """A preflight of everything that is configured; exit code 1 when something is wrong."""
+    lines = work.preflight()
+    healthy = all(line.state != "wrong" for line in lines)
+    figures = {"healthy": healthy, "checks": [dataclasses.asdict(line) for line in lines]}
+    _emit(figures, as_json=as_json, table=tables.preflight)
+    if not healthy:
         raise typer.Exit(1)
 
 

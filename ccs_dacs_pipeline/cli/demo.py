@@ -18,7 +18,7 @@ from ccs_dacs_pipeline.entities import ENTITIES
 from ccs_dacs_pipeline.ledger import report
 from ccs_dacs_pipeline.sandbox import Sandbox, SandboxConfig
 from ccs_dacs_pipeline.settings import PREFIX, load_settings
-from ccs_dacs_pipeline.sync.site import Site
+from ccs_dacs_pipeline.sync.site import Site, inbox_caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +63,7 @@ def _world(folder: Path, persons: int, seed: int) -> Iterator[Sandbox]:
     token = secrets.token_urlsafe()
     mine = {"DATA_DIR": str(folder / "data"), "ENV_FILE": "", "ACK_AUTH": "bearer", "ACK_TOKEN": token}
     with _environment(mine), Site(load_settings()) as site:
-        caller = work.inbox_caller(site.settings)
+        caller = inbox_caller(site.settings)
         with served(inbox(site.ledger, caller, max_bytes=int(site.settings.ack_max_bytes))) as inbox_url:
             config = SandboxConfig(
                 persons=persons,

@@ -57,6 +57,17 @@ def transferred(console: Console, figures: Figures) -> None:
         console.print("No foreign files.")
 
 
+def preflight(console: Console, figures: Figures) -> None:
+    """Prints what was looked at, and what is to be done."""
+    states = {"ok": "ok", "wrong": "WRONG", "not tried": "-"}
+    rows = [
+        [one["check"], states[one["state"]], one["tried"], escape(f"{one['result']}\n{one['todo']}".rstrip())]
+        for one in figures["checks"]
+    ]
+    _print(console, "Preflight", ["check", "state", "tried", "result, and what to do"], rows)
+    console.print("All is well." if figures["healthy"] else "[red]Something is wrong.[/red]")
+
+
 def batch(console: Console, figures: Figures) -> None:
     """Prints all about one batch."""
     batches(console, figures)

@@ -20,7 +20,7 @@ import uvicorn
 from ccs_dacs_pipeline.assets.work import HOLDER_TAG
 from ccs_dacs_pipeline.ccs import CcsError
 from ccs_dacs_pipeline.cli.console import Problem, UsageProblem, progress, say
-from ccs_dacs_pipeline.dacs.inbox import BasicCaller, BearerCaller, Caller, inbox
+from ccs_dacs_pipeline.dacs.inbox import inbox
 from ccs_dacs_pipeline.entities import ENTITIES
 from ccs_dacs_pipeline.folders import FolderError
 from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, INITIAL_SYNC, TRANSFER_FILES
@@ -30,11 +30,12 @@ from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage
 from ccs_dacs_pipeline.ledger.schema import journal
 from ccs_dacs_pipeline.partitions import SYNC_BATCH, Mode, SyncBatch, snapshot_number
 from ccs_dacs_pipeline.sensors import tags_of
-from ccs_dacs_pipeline.settings import load_settings, variable
+from ccs_dacs_pipeline.settings import SettingsError, load_settings, variable
 from ccs_dacs_pipeline.sync import recover, start
 from ccs_dacs_pipeline.sync.choose import choose
+from ccs_dacs_pipeline.sync.doctor import Line, examine, wrong_settings
 from ccs_dacs_pipeline.sync.foreign import look, until_rest
-from ccs_dacs_pipeline.sync.site import Site
+from ccs_dacs_pipeline.sync.site import Site, inbox_caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -609,16 +610,16 @@ def one_batch(site: Site, owner: str) -> dict[str, Any]:
         }
 
 
-def inbox_caller(settings: Settings) -> Caller:
-    """Returns what callers of the inbox must present.
-
-    Raises:
-        SettingsError: it is not set.
-    """
-    why = "the acknowledgement inbox"
-    if settings.required("ack_auth", why=why) == "bearer":
-        return BearerCaller(settings.required("ack_token", why=why))
-    return BasicCaller(settings.required("ack_username", why=why), settings.required("ack_password", why=why))
+def preflight() -> list[Line]:
+    """Looks at everything that is configured, and returns a line for each."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        return [wrong_settings(error)]
+    lines: list[Line] = []
+    with progress("preflight", lambda: lines[-1].check if lines else ""):
+        lines.extend(examine(settings))
+    return lines
 
 
 def serve_inbox(settings: Settings, host: str, port: int) -> None:

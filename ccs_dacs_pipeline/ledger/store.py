@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ccs_dacs_pipeline.ledger.schema import journal, marks
@@ -52,14 +55,30 @@ class Ledger:
             sa.event.listen(self._engine, "begin", _begin_sqlite)
 
     def migrate(self) -> None:
-        """Brings the schema to the newest version; concurrent callers wait for one another."""
+        """Brings the schema to the newest version; concurrent callers wait for one another.
+
+        Raises:
+            LedgerError: a newer version of this program has made it.
+        """
         with self.write() as db:
             if not self.is_sqlite:
                 db.execute(sa.text("SELECT pg_advisory_xact_lock(4711)"))
             config = Config()
             config.set_main_option("script_location", str(_MIGRATIONS))
             config.attributes["connection"] = db
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise LedgerError(
+                    f"The ledger is of a version that this program does not know ({error}): a newer one has made it. "
+                    "Run that one."
+                ) from None
+
+    @property
+    def version(self) -> str | None:
+        """The version of its schema, None when it is empty."""
+        with self.read() as db:
+            return MigrationContext.configure(db).get_current_revision()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -84,6 +103,11 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def known_versions() -> list[str]:
+    """Returns the versions of the schema that this program knows, the newest first."""
+    return [script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()]
 
 
 @contextmanager

@@ -38,6 +38,8 @@ class SandboxConfig:
     """Wraps every search answer in one outer element that names the service."""
     latency_seconds: float = 0
     """Added to every call of CCS."""
+    clock_skew_seconds: float = 0
+    """How far CCS's clock is ahead, as the `Date` of its answers tells it."""
     page_cap: int = 10_000
     """Largest page served, whatever is asked: a page smaller than asked is legal."""
     awkward_share: float = 0.01

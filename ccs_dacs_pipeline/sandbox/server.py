@@ -5,13 +5,15 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
+from email.utils import formatdate
 from types import TracebackType
 from typing import Self
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ccs_dacs_pipeline.sandbox import ccs_http, controls_http
 from ccs_dacs_pipeline.sandbox.ccs import SimulatedCcs
@@ -72,13 +74,15 @@ class Sandbox:
         listener = socket.create_server((self.config.host, self.config.port), family=family, backlog=_BACKLOG)
         host = f"[{self.config.host}]" if family == socket.AF_INET6 else self.config.host
         self._base_url = f"http://{host}:{listener.getsockname()[1]}"
-        app = self._app()
+        skew = self.config.clock_skew_seconds
+        app = _dated(self._app(), skew) if skew else self._app()
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self._middleware(app) if self._middleware else app,
                 log_config=None,
                 log_level="warning",
                 access_log=False,
+                date_header=not skew,
                 proxy_headers=False,
                 lifespan="on",
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
@@ -132,6 +136,21 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _dated(app: ASGIApp, skew: float) -> ASGIApp:
+    """Answers with a `Date` of a clock that is `skew` seconds ahead."""
+
+    async def dated(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = formatdate(time.time() + skew, usegmt=True).encode()
+                message = {**message, "headers": [*message["headers"], (b"date", date)]}
+            await send(message)
+
+        await app(scope, receive, send_dated)
+
+    return dated
 
 
 def serve(config: SandboxConfig) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import stamina.instrumentation
 
 from ccs_dacs_pipeline.ccs import BasicAuth, CcsClient, Connection, OAuth
+from ccs_dacs_pipeline.dacs.inbox import BasicCaller, BearerCaller, Caller
 from ccs_dacs_pipeline.dacs.names import FileNameTemplate
 from ccs_dacs_pipeline.entities import ENTITIES, Eligibility, LayoutProfile, load_profile
 from ccs_dacs_pipeline.folders import Folder, FolderAccess, open_folder
@@ -184,3 +185,15 @@ def folder_access(settings: Settings) -> FolderAccess:
         s3_addressing=settings.s3_addressing,
         s3_ca_file=settings.s3_ca_file,
     )
+
+
+def inbox_caller(settings: Settings) -> Caller:
+    """Returns what callers of the inbox must present.
+
+    Raises:
+        SettingsError: it is not set.
+    """
+    why = "the acknowledgement inbox"
+    if settings.required("ack_auth", why=why) == "bearer":
+        return BearerCaller(settings.required("ack_token", why=why))
+    return BasicCaller(settings.required("ack_username", why=why), settings.required("ack_password", why=why))

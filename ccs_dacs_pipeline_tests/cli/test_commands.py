@@ -223,7 +223,7 @@ class TestHelp:
         named = {" ".join(words) for words in commands()}
         assert named >= {
             *("demo", "sandbox", "initial", "resync", "sync", "acks serve", "acks deliver", "status", "reconcile"),
-            "transfer",
+            *("transfer", "doctor"),
             *(f"batch {name}" for name in ("list", "show", "resume", "abort", "replay")),
         }
 
@@ -566,3 +566,30 @@ class TestTransfer:
         done = nowhere.run("transfer", **WITHOUT_CCS)
         assert done.code == 2
         assert "CCS_DACS_FOREIGN_FILE_PATTERNS is not set" in done.said
+
+
+class TestDoctor:
+    """The preflight (what it names is tested with the work itself)."""
+
+    def test_a_site_that_is_well(self, site: Operator):
+        done = site.run("doctor", "--json", MAX_FILE_BYTES="1024")
+        assert done.code == 0, done.out
+        assert done.json["healthy"] is True
+        for line in done.json["checks"]:
+            assert line.keys() == {"check", "tried", "state", "result", "todo"}
+            assert line["state"] in {"ok", "not tried"}
+
+    def test_what_is_wrong_is_shown_with_what_to_do(self, site: Operator):
+        done = site.run("doctor", MAX_FILE_BYTES="1024", CCS_USERNAME="somebody")
+        assert done.code == 1
+        shown = " ".join(done.out.split())
+        assert "WRONG" in shown
+        assert "401" in shown
+        assert "Something is wrong." in shown
+
+    def test_a_wrong_setting_is_a_line_of_its_own(self, refuse: Callable[..., Done]):
+        done = refuse("doctor", "--json", MANIFEST="perhaps")
+        assert done.code == 1
+        (line,) = done.json["checks"]
+        assert (line["check"], line["state"]) == ("settings", "wrong")
+        assert line["result"].startswith("CCS_DACS_MANIFEST: ")

@@ -16,9 +16,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from ccs_dacs_pipeline.ledger import Ledger
+from ccs_dacs_pipeline.ledger import Ledger, LedgerError
 from ccs_dacs_pipeline.ledger.schema import metadata
-from ccs_dacs_pipeline.ledger.store import _MIGRATIONS, mark, marked
+from ccs_dacs_pipeline.ledger.store import _MIGRATIONS, known_versions, mark, marked
 
 MIGRATE = "import sys; from ccs_dacs_pipeline.ledger import Ledger; Ledger(sys.argv[1]).migrate()"
 
@@ -97,6 +97,15 @@ def test_a_ledger_of_an_earlier_version_becomes_the_schema_of_the_code_and_keeps
         assert differences(ledger) == []
         with ledger.read() as db:
             assert marked(db, "kept") == 1
+
+
+def test_a_ledger_of_a_newer_version_is_refused(ledger: Ledger):
+    assert [ledger.version] == versions(ledger) == known_versions()[:1]
+    with ledger.write() as db:
+        db.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(LedgerError, match="a newer one has made it"):
+        ledger.migrate()
+    assert versions(ledger) == ["9999"]
 
 
 def test_threads_with_ledgers_of_their_own_may_migrate_at_once(database_url: str):
