@@ -1,6 +1,6 @@
 """The asset `upload/foreign_file`: files of CCS's own batches, each moved file a materialization.
 
-Not partitioned and not executable: a moved file cannot be made anew (docs/decisions/0013-one-job-for-foreign-files.md).
+Not partitioned and not executable: a moved file cannot be made anew (docs/decisions/0014-one-job-for-foreign-files.md).
 """
 
 import dagster as dg

@@ -1,7 +1,7 @@
 """Zip files with one member, as extract files may be: written and read as streams, always the same bytes for a content.
 
 The standard library's zipfile reads them, but cannot be told to compress with isal, which is ten times as fast
-(docs/decisions/0012-a-zip-writer-of-our-own.md).
+(docs/decisions/0013-a-zip-writer-of-our-own.md).
 """
 
 from __future__ import annotations

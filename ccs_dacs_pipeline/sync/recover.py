@@ -1,4 +1,4 @@
-"""Going on when the ledger is lost, or an older copy of it is restored (docs/decisions/0012-recovery.md).
+"""Going on when the ledger is lost, or an older copy of it is restored (docs/decisions/0016-recovery.md).
 
 All that is done only adds: counters are raised, never lowered, Change Date Times likewise, and requests that await an
 answer and that no batch holds get a batch which sends their entities anew. So it may be done again, and on any ledger.

@@ -1,4 +1,4 @@
-"""The ledger is lost, or an older copy of it restored (docs/decisions/0012-recovery.md)."""
+"""The ledger is lost, or an older copy of it restored (docs/decisions/0016-recovery.md)."""
 
 from __future__ import annotations
 
