@@ -225,6 +225,8 @@ class TestHelp:
             *("demo", "sandbox", "initial", "resync", "sync", "acks serve", "acks deliver", "status", "reconcile"),
             *("transfer", "doctor"),
             *(f"batch {name}" for name in ("list", "show", "resume", "abort", "replay")),
+            *(f"quarantine {name}" for name in ("list", "release", "reject")),
+            "recover",
         }
 
     @pytest.mark.parametrize("words", list(commands()), ids=lambda words: " ".join(words) or "ccs-dacs")
@@ -398,6 +400,19 @@ class TestWrongUsage:
         done = refuse("resync", *(one.format(ids=ids) for one in options))
         assert (done.code, done.out) == (2, "")
         assert reason in done.said
+
+    @pytest.mark.parametrize("command", ["release", "reject"])
+    def test_of_quarantine(self, refuse: Callable[..., Done], command: str):
+        assert "An entity is contact" in refuse("quarantine", command, "person", "5775933103").said
+        done = refuse("quarantine", command, "contact", "12345")
+        assert (done.code, done.out) == (2, "")
+        assert "'12345' is no id: ids are 10 digits" in done.said
+
+    def test_of_quarantine_without_a_record(self, refuse: Callable[..., Done]):
+        assert refuse("quarantine", "list", "--json").json == {"quarantined": []}
+        done = refuse("quarantine", "reject", "contact", "5775933103")
+        assert (done.code, done.out) == (1, "")
+        assert "are not quarantined" in done.said
 
     @pytest.mark.parametrize("words", ["acks serve", "sandbox", "dev"])
     def test_a_port_that_is_none(self, refuse: Callable[..., Done], words: str):
