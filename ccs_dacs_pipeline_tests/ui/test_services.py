@@ -69,9 +69,10 @@ def test_the_ui_shows_every_asset_of_the_batch_with_its_figures(services: Servic
     assert {"files", "sha256", "bytes"} <= labels
 
 
-def test_both_sensors_are_on(services: Services):
+def test_the_sensors_are_on(services: Services):
     found = services.graphql(SENSORS % services.location)["sensorsOrError"]["results"]
     assert {one["name"]: one["sensorState"]["status"] for one in found} == {
+        "foreign_files": "RUNNING",
         "pending_sync_requests": "RUNNING",
         "stored_acknowledgements": "RUNNING",
     }
