@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TypeAlias
@@ -95,6 +96,28 @@ class TemporaryFile(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class Counted:
+    """What a temporary file of any kind counts while it is written."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+
+    @property
+    def bytes(self) -> int:
+        """Number of bytes written so far."""
+        return self._bytes
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes written so far."""
+        return self._digest.hexdigest()
+
+    def _count(self, data: Data) -> None:
+        self._digest.update(data)
+        self._bytes += len(data)
 
 
 class Folder(Protocol):

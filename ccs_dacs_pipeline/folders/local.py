@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 from ccs_dacs_pipeline.folders.folder import (
     TEMPORARY_PREFIX,
+    Counted,
     FileExists,
     FileMissing,
     FolderDenied,
@@ -204,33 +205,21 @@ class LocalFolder:
         return self.path / temporary_name()
 
 
-class LocalTemporaryFile:
+class LocalTemporaryFile(Counted):
     """A file that is being written, in the folder it is meant for."""
 
     def __init__(self, folder: LocalFolder, path: Path) -> None:
+        super().__init__()
         self._folder = folder
         self._path = path
         # The process's umask decides who may read it, as for any file: the consumer is mostly another user.
         self._file = path.open("xb")
-        self._digest = hashlib.sha256()
-        self._bytes = 0
-
-    @property
-    def bytes(self) -> int:
-        """Number of bytes written so far."""
-        return self._bytes
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the bytes written so far."""
-        return self._digest.hexdigest()
 
     def write(self, data: Data) -> None:
         """Appends `data`."""
         with folder_errors(str(self._folder.path)):
             self._file.write(data)
-        self._digest.update(data)
-        self._bytes += len(data)
+        self._count(data)
 
     def commit(self, name: str, *, replace: bool) -> None:
         """Makes the bytes durable, then visible as `name`."""

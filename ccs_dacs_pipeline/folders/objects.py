@@ -22,6 +22,7 @@ from obstore.exceptions import (
 
 from ccs_dacs_pipeline.folders.folder import (
     TEMPORARY_PREFIX,
+    Counted,
     FileExists,
     FileMissing,
     FolderDenied,
@@ -239,37 +240,25 @@ class ObjectFolder:
         return [(one["path"].rpartition("/")[2], one["last_modified"]) for one in found]
 
 
-class ObjectTemporaryFile:
+class ObjectTemporaryFile(Counted):
     """An object that is being written, under a temporary name, in parts that become an object only at the end.
 
     Each part is signed with its SHA-256, which the storage compares; a part whose connection is lost is sent again.
     """
 
     def __init__(self, folder: ObjectFolder) -> None:
+        super().__init__()
         self._folder = folder
         self._name = temporary_name()
         self._key = folder.join(self._name)
-        self._digest = hashlib.sha256()
-        self._bytes = 0
         with folder.errors(""):
             self._writer = obstore.open_writer(folder.store, self._key, buffer_size=_PART_BYTES, max_concurrency=_PARTS)
-
-    @property
-    def bytes(self) -> int:
-        """Number of bytes written so far."""
-        return self._bytes
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the bytes written so far."""
-        return self._digest.hexdigest()
 
     def write(self, data: Data) -> None:
         """Appends `data`."""
         with unfinished(self._folder.url), self._folder.errors(""):
             self._writer.write(data)
-        self._digest.update(data)
-        self._bytes += len(data)
+        self._count(data)
 
     def commit(self, name: str, *, replace: bool) -> None:
         """Ends the temporary object, compares its size, then gives it its `name`."""
@@ -308,17 +297,16 @@ class ObjectTemporaryFile:
         self._folder.abort_uploads(self._name, datetime.now(UTC))
 
 
-class ObjectUpload:
+class ObjectUpload(Counted):
     """An object that is being written under its own name, in parts that become an object only at the end.
 
     Each part is signed with its SHA-256, which the storage compares; a part whose connection is lost is sent again.
     """
 
     def __init__(self, folder: ObjectFolder, name: str) -> None:
+        super().__init__()
         self._folder = folder
         self._name = name
-        self._digest = hashlib.sha256()
-        self._bytes = 0
         self._buffer = bytearray()
         self._sent: list[Future[str]] = []
         self._done = False
@@ -327,21 +315,10 @@ class ObjectUpload:
             self._upload = folder.bucket.begin(key)
         self._pool = ThreadPoolExecutor(_PARTS, thread_name_prefix="s3 part")
 
-    @property
-    def bytes(self) -> int:
-        """Number of bytes written so far."""
-        return self._bytes
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the bytes written so far."""
-        return self._digest.hexdigest()
-
     def write(self, data: Data) -> None:
         """Appends `data`."""
         rest = memoryview(data)
-        self._digest.update(rest)
-        self._bytes += len(rest)
+        self._count(rest)
         while rest:
             room = _PART_BYTES - len(self._buffer)
             self._buffer += rest[:room]

@@ -15,6 +15,7 @@ import asyncssh
 
 from ccs_dacs_pipeline.folders.folder import (
     TEMPORARY_PREFIX,
+    Counted,
     FileMissing,
     FolderError,
     FolderFull,
@@ -167,7 +168,7 @@ class SftpFolder:
         return self.server.run(lambda client: client.realpath(self.path), where=self.url)
 
 
-class SftpTemporaryFile:
+class SftpTemporaryFile(Counted):
     """A file that is being written to the server, in the folder it is meant for.
 
     Blocks go out one after the other while the next is being filled. After a lost connection the block under way is
@@ -175,32 +176,20 @@ class SftpTemporaryFile:
     """
 
     def __init__(self, folder: SftpFolder) -> None:
+        super().__init__()
         self._folder = folder
         self._path = folder.join(temporary_name())
         self._buffer = bytearray()
-        self._digest = hashlib.sha256()
-        self._bytes = 0
         self._sent = 0
         self._under_way: Future[None] | None = None
         self._handle: asyncssh.SFTPClientFile | None = None
         self._client: asyncssh.SFTPClient | None = None
         self._placed = False
 
-    @property
-    def bytes(self) -> int:
-        """Number of bytes written so far."""
-        return self._bytes
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the bytes written so far."""
-        return self._digest.hexdigest()
-
     def write(self, data: Data) -> None:
         """Appends `data`."""
         rest = memoryview(data)
-        self._digest.update(rest)
-        self._bytes += len(rest)
+        self._count(rest)
         while rest:
             room = _BLOCK_BYTES - len(self._buffer)
             self._buffer += rest[:room]
