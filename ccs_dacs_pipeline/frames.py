@@ -12,7 +12,7 @@ import io
 import re
 import shutil
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from ccs_dacs_pipeline.folders.local import folder_errors, make_folder, sync_fol
 from ccs_dacs_pipeline.folders.url import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 SETTING = "FRAMES_URL"
@@ -53,6 +53,46 @@ class StoredFrames:
     chunks: int
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """One stored frame."""
+
+    path: Path
+
+    def read(self) -> pl.DataFrame:
+        """Returns the frame as it was written."""
+        return pl.read_parquet(self.path)
+
+
+class FrameWriter:
+    """The frames of one asset and batch while they are written, by any number of threads.
+
+    Attributes:
+        stored: what was written, once all of it is.
+    """
+
+    stored: StoredFrames
+
+    def __init__(self, folder: Path) -> None:
+        """Begins with an empty folder."""
+        self._folder = LocalFolder(folder)
+        with folder_errors(str(folder)):
+            make_folder(folder)
+
+    def put(self, number: int, chunk: pl.DataFrame) -> None:
+        """Writes a chunk and makes it durable; chunks are read in the order of their numbers, which may have gaps.
+
+        All have one schema. Without any, it is not kept: put one empty frame for that.
+        """
+        # Through memory: polars' own writer reports a full disk as a fault of the file's format.
+        buffer = io.BytesIO()
+        # Without statistics, a tenth of the time: every reader reads a chunk as a whole.
+        chunk.write_parquet(buffer, compression="zstd", compression_level=1, statistics=False)
+        with self._folder.create() as file:
+            file.write(buffer.getbuffer())
+            file.commit(f"{number:05}.parquet", replace=False)
+
+
 class FrameStore:
     """Frames by batch key and asset.
 
@@ -71,30 +111,26 @@ class FrameStore:
         """
         self._root = local_path(url_or_path, setting=SETTING)
 
-    def write(self, batch: str, asset: str, chunks: Iterable[pl.DataFrame]) -> StoredFrames:
-        """Stores the chunks as they come, in place of what is stored for the asset and batch.
+    @contextmanager
+    def writing(self, batch: str, asset: str) -> Iterator[FrameWriter]:
+        """Stores what the block puts, in place of what is stored for the asset and batch, once the block ends.
 
-        When anything fails, `chunks` included, what was stored before stays.
+        When the block fails, what was stored before stays.
 
         Args:
             batch: key of the batch, `delta-18`.
             asset: name of the asset, `ccs/person`.
-            chunks: frames of one schema. Without any, the schema is not kept: write one empty frame for that.
         """
         place = self._place(batch, asset)
         staging = place.with_name(f".{place.name}-{uuid.uuid4().hex}")
         try:
-            folder = LocalFolder(staging)
-            with folder_errors(str(staging)):
-                make_folder(staging)
-            for number, chunk in enumerate(chunks):
-                _write_chunk(folder, f"{number:05}.parquet", chunk)
+            writer = FrameWriter(staging)
+            yield writer
             with folder_errors(str(place)):
-                stored = _stored(staging)
+                writer.stored = _stored(staging)
                 _put(staging, place)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        return stored
 
     def stored(self, batch: str, asset: str) -> StoredFrames | None:
         """Returns what is stored, counted and hashed anew from the files; None when nothing is."""
@@ -108,7 +144,19 @@ class FrameStore:
         Raises:
             FramesMissing: nothing is stored.
         """
-        return map(pl.read_parquet, self._files(batch, asset))
+        return (chunk.read() for chunk in self.chunks(batch, asset))
+
+    def chunks(self, batch: str, asset: str) -> list[Chunk]:
+        """Returns the chunks, in order and yet to be read, so that several can be at once.
+
+        Raises:
+            FramesMissing: nothing is stored.
+        """
+        place = self._place(batch, asset)
+        with folder_errors(str(place)):
+            if not place.is_dir():
+                raise FramesMissing(f"{place}: no frames of {asset} for {batch}. Materialize {asset} for it first.")
+            return [Chunk(file) for file in _chunk_files(place)]
 
     def delete(self, batch: str) -> None:
         """Removes all frames of the batch; absent ones are fine."""
@@ -134,26 +182,9 @@ class FrameStore:
         # Flat, so that no asset's folder lies within another's; an asset name holds no dot itself.
         return self._batch(batch) / asset.replace("/", ".")
 
-    def _files(self, batch: str, asset: str) -> list[Path]:
-        place = self._place(batch, asset)
-        with folder_errors(str(place)):
-            if not place.is_dir():
-                raise FramesMissing(f"{place}: no frames of {asset} for {batch}. Materialize {asset} for it first.")
-            return _chunk_files(place)
-
 
 def _chunk_files(place: Path) -> list[Path]:
     return sorted(place.glob("*.parquet"), key=lambda file: int(file.stem))
-
-
-def _write_chunk(folder: LocalFolder, name: str, chunk: pl.DataFrame) -> None:
-    # Through memory: polars' own writer reports a full disk as a fault of the file's format.
-    buffer = io.BytesIO()
-    # Without statistics, a tenth of the time: every reader reads a chunk as a whole.
-    chunk.write_parquet(buffer, compression="zstd", compression_level=1, statistics=False)
-    with folder.create() as file:
-        file.write(buffer.getvalue())
-        file.commit(name, replace=False)
 
 
 def _stored(place: Path) -> StoredFrames:

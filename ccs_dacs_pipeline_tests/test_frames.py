@@ -1,7 +1,7 @@
 """Frames between assets: whole or not at all, chunk by chunk."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -26,18 +26,25 @@ def store(tmp_path: Path) -> FrameStore:
     return FrameStore(str(tmp_path / "frames"))
 
 
+def write(store: FrameStore, batch: str, asset: str, chunks: Iterable[pl.DataFrame]) -> StoredFrames:
+    with store.writing(batch, asset) as frames:
+        for number, chunk in enumerate(chunks):
+            frames.put(number, chunk)
+    return frames.stored
+
+
 def files(tmp_path: Path) -> list[Path]:
     return sorted(path for path in (tmp_path / "frames").rglob("*") if path.is_file())
 
 
 def test_chunks_are_read_as_they_were_written(store: FrameStore):
-    store.write(BATCH, ASSET, iter(CHUNKS))
+    write(store, BATCH, ASSET, iter(CHUNKS))
     for read, written in zip(store.read(BATCH, ASSET), CHUNKS, strict=True):
         assert_frame_equal(read, written)
 
 
 def test_what_is_stored_is_counted_and_hashed_from_the_files(store: FrameStore, tmp_path: Path):
-    stored = store.write(BATCH, ASSET, CHUNKS)
+    stored = write(store, BATCH, ASSET, CHUNKS)
     chunks = files(tmp_path)
     hashes = "".join(sha256(chunk.read_bytes()).hexdigest() for chunk in chunks)
     size = sum(chunk.stat().st_size for chunk in chunks)
@@ -47,13 +54,13 @@ def test_what_is_stored_is_counted_and_hashed_from_the_files(store: FrameStore, 
 
 
 def test_the_same_frames_give_the_same_hash_and_others_another(store: FrameStore):
-    first = store.write(BATCH, ASSET, CHUNKS)
-    assert store.write(BATCH, ASSET, CHUNKS) == first
-    assert store.write(BATCH, ASSET, CHUNKS[::-1]).sha256 != first.sha256
+    first = write(store, BATCH, ASSET, CHUNKS)
+    assert write(store, BATCH, ASSET, CHUNKS) == first
+    assert write(store, BATCH, ASSET, CHUNKS[::-1]).sha256 != first.sha256
 
 
 def test_a_changed_file_changes_the_hash(store: FrameStore, tmp_path: Path):
-    stored = store.write(BATCH, ASSET, CHUNKS)
+    stored = write(store, BATCH, ASSET, CHUNKS)
     CHUNKS[0].reverse().write_parquet(files(tmp_path)[0])
     changed = store.stored(BATCH, ASSET)
     assert changed is not None
@@ -62,7 +69,7 @@ def test_a_changed_file_changes_the_hash(store: FrameStore, tmp_path: Path):
 
 
 def test_a_damaged_file_is_an_error_that_names_the_way_out(store: FrameStore, tmp_path: Path):
-    store.write(BATCH, ASSET, CHUNKS)
+    write(store, BATCH, ASSET, CHUNKS)
     chunk = files(tmp_path)[1]
     chunk.write_bytes(chunk.read_bytes()[:-30])
     with pytest.raises(FolderError, match=r"damaged.*Materialize"):
@@ -71,8 +78,8 @@ def test_a_damaged_file_is_an_error_that_names_the_way_out(store: FrameStore, tm
 
 def test_batches_and_assets_are_apart(store: FrameStore):
     for batch, asset, chunk in ((BATCH, ASSET, 0), (BATCH, "ccs", 1), ("delta-19", ASSET, 2)):
-        store.write(batch, asset, [CHUNKS[chunk]])
-    store.write(BATCH, "ccs", [CHUNKS[1]])
+        write(store, batch, asset, [CHUNKS[chunk]])
+    write(store, BATCH, "ccs", [CHUNKS[1]])
     assert_frame_equal(pl.concat(store.read(BATCH, ASSET)), CHUNKS[0])
     store.delete(BATCH)
     store.delete(BATCH)
@@ -81,20 +88,20 @@ def test_batches_and_assets_are_apart(store: FrameStore):
 
 
 def test_a_later_write_replaces_all_chunks_of_an_earlier_one(store: FrameStore, tmp_path: Path):
-    store.write(BATCH, ASSET, CHUNKS)
-    store.write(BATCH, ASSET, CHUNKS[:1])
+    write(store, BATCH, ASSET, CHUNKS)
+    write(store, BATCH, ASSET, CHUNKS[:1])
     assert_frame_equal(pl.concat(store.read(BATCH, ASSET)), CHUNKS[0])
     assert len(files(tmp_path)) == 1
 
 
 def test_frames_without_rows_keep_their_schema(store: FrameStore):
-    stored = store.write(BATCH, ASSET, [CHUNKS[0].clear()])
+    stored = write(store, BATCH, ASSET, [CHUNKS[0].clear()])
     assert (stored.rows, stored.chunks) == (0, 1)
     assert next(store.read(BATCH, ASSET)).schema == CHUNKS[0].schema
 
 
 def test_without_any_chunk_there_is_nothing_to_read(store: FrameStore):
-    assert store.write(BATCH, ASSET, []).chunks == 0
+    assert write(store, BATCH, ASSET, []).chunks == 0
     assert store.stored(BATCH, ASSET) == StoredFrames(0, 0, sha256(b"").hexdigest(), 0)
     assert list(store.read(BATCH, ASSET)) == []
 
@@ -110,9 +117,9 @@ def test_a_write_that_fails_leaves_what_was_stored(store: FrameStore, tmp_path: 
         yield CHUNKS[0]
         raise ZeroDivisionError
 
-    stored = store.write(BATCH, ASSET, CHUNKS[1:])
+    stored = write(store, BATCH, ASSET, CHUNKS[1:])
     with pytest.raises(ZeroDivisionError):
-        store.write(BATCH, ASSET, failing())
+        write(store, BATCH, ASSET, failing())
     assert store.stored(BATCH, ASSET) == stored
     assert len(files(tmp_path)) == 2
 
@@ -124,8 +131,15 @@ def test_chunks_go_to_their_files_one_by_one_and_are_seen_together(store: FrameS
             assert len(files(tmp_path)) == number
             assert store.stored(BATCH, ASSET) is None
 
-    store.write(BATCH, ASSET, chunks())
+    write(store, BATCH, ASSET, chunks())
     assert store.stored(BATCH, ASSET) is not None
+
+
+def test_chunks_put_at_once_are_read_in_the_order_of_their_numbers(store: FrameStore):
+    with store.writing(BATCH, ASSET) as frames, ThreadPoolExecutor(3) as pool:
+        list(pool.map(frames.put, [20, 3, 100], [CHUNKS[1], CHUNKS[0], CHUNKS[2]]))
+    for read, written in zip(store.read(BATCH, ASSET), CHUNKS, strict=True):
+        assert_frame_equal(read, written)
 
 
 def test_of_attempts_at_once_one_stands_whole(store: FrameStore, tmp_path: Path):
@@ -137,7 +151,7 @@ def test_of_attempts_at_once_one_stands_whole(store: FrameStore, tmp_path: Path)
             yield CHUNKS[0].head(number)
             together.wait(timeout=10)
 
-        return store.write(BATCH, ASSET, chunks())
+        return write(store, BATCH, ASSET, chunks())
 
     with ThreadPoolExecutor(4) as pool:
         attempts = list(pool.map(attempt, range(4)))
@@ -167,7 +181,7 @@ def test_a_store_that_is_not_built_yet_is_refused_with_its_setting(value: str):
 def test_a_denied_folder_is_named_with_the_way_out():
     with public_directory() as path:
         with read_only(path), pytest.raises(FolderDenied, match=f"{path}.*Let the user of this process"):
-            FrameStore(str(path)).write(BATCH, ASSET, CHUNKS)
+            write(FrameStore(str(path)), BATCH, ASSET, CHUNKS)
         assert list(path.iterdir()) == []
 
 
@@ -181,14 +195,17 @@ def test_a_full_disk_leaves_what_was_stored_and_is_named(tmp_path: Path):
         from ccs_dacs_pipeline.frames import FrameStore
         store = FrameStore(str(disk))
         chunk = pl.DataFrame({"noise": [os.urandom(32_000)]})
-        stored = store.write("delta-18", "ccs/person", [chunk])
+        with store.writing("delta-18", "ccs/person") as frames:
+            frames.put(0, chunk)
         try:
-            store.write("delta-18", "ccs/person", [chunk] * 20)
+            with store.writing("delta-18", "ccs/person") as more:
+                for number in range(20):
+                    more.put(number, chunk)
         except FolderFull as error:
             assert str(disk) in str(error) and "make room" in str(error), error
         else:
             raise AssertionError("no error")
-        assert store.stored("delta-18", "ccs/person") == stored
+        assert store.stored("delta-18", "ccs/person") == frames.stored
         assert len([path for path in disk.rglob("*") if path.is_file()]) == 1
         """,
     )

@@ -23,7 +23,11 @@ TOTAL = "totalNumberOfRecords"
 TEXTS_OF_BOOLEANS = {"true": True, "false": False}
 NAMED_FAULTS = 5
 
-_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+# Half of a pair without the other, or anything behind an escaped backslash: only then is each escape looked at.
+_MAYBE_LONE = re.compile(
+    rb"\\(?:u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F])"
+    rb"|\\u[dD][89a-fA-F])"
+)
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
@@ -149,7 +153,7 @@ def decode_object(body: bytes, *, number: Callable[[str], Any] | None = None) ->
 
 def mark_lone_surrogates(body: bytes) -> bytes:
     """Replaces each escape of half a surrogate pair by the text `LONE_SURROGATE`; whole pairs stay."""
-    if not _SURROGATE_ESCAPE.search(body):
+    if not _MAYBE_LONE.search(body):
         return body
     mark = json.dumps(LONE_SURROGATE)[1:-1].encode()
     return _ESCAPE.sub(lambda escape: mark if escape["lone"] else escape[0], body)

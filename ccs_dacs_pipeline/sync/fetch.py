@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ccs_dacs_pipeline.entities import Entity
+    from ccs_dacs_pipeline.frames import FrameWriter
     from ccs_dacs_pipeline.ledger.leases import Lease
     from ccs_dacs_pipeline.ledger.life import Batch
     from ccs_dacs_pipeline.sync.site import Site
@@ -43,8 +44,9 @@ def fetch(site: Site, batch: Batch, entity: Entity, lease: Lease) -> Frame:
     if not batch.reached(Stage.CLAIMED):
         raise BatchStateError(f"Batch {batch.key} is not claimed yet: materialize ccs/sync_batch for it first.")
     read = _by_range if batch.key.mode is Mode.INITIAL else _by_ids
-    with _stopping(site, batch, lease):
-        stored = site.frames.write(str(batch.key), entity.source, read(site, batch, entity))
+    with _stopping(site, batch, lease), site.frames.writing(str(batch.key), entity.source) as frames:
+        read(site, batch, entity, frames)
+    stored = frames.stored
     frame = Frame(rows=stored.rows, bytes=stored.bytes, sha256=stored.sha256)
     with site.ledger.write() as db:
         lease.check(db)
@@ -78,23 +80,24 @@ def ranges(site: Site, entity: Entity, low_id: str, high_id: str) -> Iterator[tu
         yield low_id, high_id
 
 
-def _by_range(site: Site, batch: Batch, entity: Entity) -> Iterator[pl.DataFrame]:
-    """Yields the entities of a shard in id order, a frame a range, some ranges read ahead at once."""
+def _by_range(site: Site, batch: Batch, entity: Entity, frames: FrameWriter) -> None:
+    """Stores the entities of a shard in id order, a frame a range, some ranges at once."""
 
-    def read(bounds: tuple[str, str]) -> pl.DataFrame | None:
-        pages = site.ccs.read_range(entity, *bounds)
-        return pl.concat(pages, rechunk=True) if pages else None
+    def store(item: tuple[int, tuple[str, str]]) -> None:
+        number, bounds = item
+        # A frame a range, since mapping one of thousands of rows costs a third of what it does page by page.
+        if pages := site.ccs.read_range(entity, *bounds):
+            frames.put(number, pl.concat(pages, rechunk=True))
 
-    waiting = ranges(site, entity, str(batch.low_id), str(batch.high_id))
-    # A frame a range, since mapping one of thousands of rows costs a third of what it does page by page.
-    frames = ahead(read, waiting, window=site.settings.ccs_concurrency)
-    return (frame for frame in frames if frame is not None)
+    numbered = enumerate(ranges(site, entity, str(batch.low_id), str(batch.high_id)))
+    for _ in ahead(store, numbered, window=site.settings.ccs_concurrency):
+        pass
 
 
-def _by_ids(site: Site, batch: Batch, entity: Entity) -> Iterator[pl.DataFrame]:
-    """Yields the entities that the batch is to send, in id order, a page at a time."""
+def _by_ids(site: Site, batch: Batch, entity: Entity, frames: FrameWriter) -> None:
+    """Stores the entities that the batch is to send, in id order, a page at a time."""
     with site.ledger.read() as db:
         ids = [entity_id for entity_id, _, _ in requests.to_send(db, batch.key, entity.name)]
     size = site.settings.ccs_page_size
     for start in range(0, len(ids), size):
-        yield site.ccs.read_ids(entity, ids[start : start + size])
+        frames.put(start, site.ccs.read_ids(entity, ids[start : start + size]))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ccs_dacs_pipeline.entities import Entity, Mapped
+    from ccs_dacs_pipeline.frames import Chunk, FrameWriter
     from ccs_dacs_pipeline.ledger.leases import Lease
     from ccs_dacs_pipeline.ledger.life import Batch
     from ccs_dacs_pipeline.ledger.orphans import Orphan
@@ -56,7 +57,9 @@ def map_entity(site: Site, batch: Batch, entity: Entity, lease: Lease) -> Frame:
         parents = withheld_parents(db, site, batch, entity)
     raw = recorded_frame(site, batch, entity.source)
     mapping = _Mapping(site, batch, entity, lease, chosen, parents, fetched=raw.rows)
-    stored = site.frames.write(str(batch.key), entity.name, mapping.chunks())
+    with site.frames.writing(str(batch.key), entity.name) as frames:
+        mapping.run(frames)
+    stored = frames.stored
     mapping.judge(eligible=raw.rows - mapping.reasons.total())
     frame = Frame(rows=stored.rows, bytes=stored.bytes, sha256=stored.sha256)
     with site.ledger.write() as db:
@@ -117,8 +120,8 @@ class _Mapping:
         """Whether this is a shard of a snapshot."""
         return self.batch.key.mode is Mode.INITIAL
 
-    def chunks(self) -> Iterator[pl.DataFrame]:
-        """Yields the good rows of each chunk.
+    def run(self, frames: FrameWriter) -> None:
+        """Stores the good rows of each chunk, some chunks at once, and keeps what was found.
 
         Raises:
             BreakerError: so many records are bad already that the rest cannot make up for them.
@@ -132,23 +135,26 @@ class _Mapping:
         )
         profile = self.site.profile
 
-        def map_chunk(raw: pl.DataFrame) -> tuple[pl.DataFrame, Mapped]:
-            return raw, map_records(self.entity, raw, profile, context)
+        def map_chunk(item: tuple[int, Chunk]) -> tuple[pl.Series, Mapped]:
+            number, chunk = item
+            raw = chunk.read()
+            mapped = map_records(self.entity, raw, profile, context)
+            frames.put(number, mapped.rows)
+            return raw[self.entity.id_member], mapped
 
-        chunks = self.site.frames.read(str(self.batch.key), self.entity.source)
-        for raw, mapped in ahead(map_chunk, chunks, window=CORES):
-            self._collect(raw, mapped)
+        chunks = enumerate(self.site.frames.chunks(str(self.batch.key), self.entity.source))
+        for ids, mapped in ahead(map_chunk, chunks, window=CORES):
+            self._collect(ids, mapped)
             self.judge(eligible=self.fetched)
-            yield mapped.rows
 
-    def _collect(self, raw: pl.DataFrame, mapped: Mapped) -> None:
+    def _collect(self, ids: pl.Series, mapped: Mapped) -> None:
         self.quarantined.extend(Finding(*row) for row in mapped.quarantined.iter_rows())
         self.reasons.update(mapped.not_eligible["reason"].to_list())
         self._cleaned.update(mapped.cleaned)
         id_column = self.site.profile.entities[self.entity.name].id_column
         self.orphans.extend(orphans_among(mapped.rows, id_column, self.parents))
         if not self.initial:
-            self._present.update(raw[self.entity.id_member].str.strip_chars().to_list())
+            self._present.update(ids.str.strip_chars().to_list())
             self._not_eligible.update(dict(mapped.not_eligible.iter_rows()))
 
     def judge(self, *, eligible: int) -> None:

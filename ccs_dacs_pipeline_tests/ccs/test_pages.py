@@ -175,6 +175,7 @@ def test_a_byte_order_mark_and_blanks_around_the_answer_do_not_matter() -> None:
         (r"\ude00\ud83d", LONE_SURROGATE * 2),
         (r"\\ud800", r"\ud800"),
         (r"\\\ud800", f"\\{LONE_SURROGATE}"),
+        (r"\\ud83d\ude00", rf"\ud83d{LONE_SURROGATE}"),
         (r"\"\ud800\"", f'"{LONE_SURROGATE}"'),
     ],
 )

@@ -32,7 +32,7 @@ PUBLISH, FRAMES, STEPS = f"{PACKAGE}.sync.publish", f"{PACKAGE}.frames", "ccs_da
 CSV, MANIFEST = r"\.csv$", "^MANIFEST"
 TO_DELIVERY = [
     Point("page fetched", f"{CLIENT}._search", after=True, nth=6),
-    Point("chunk of a frame written", f"{FRAMES}:_write_chunk", after=True),
+    Point("chunk of a frame written", f"{FRAMES}:FrameWriter.put", after=True),
     Point("frame stored, not recorded", f"{FRAMES}:_put", after=True),
     Point("frame recorded", f"{STEPS}:fetch", after=True),
     Point("mapped frame stored, not recorded", f"{FRAMES}:_put", after=True, nth=4),

@@ -32,22 +32,22 @@ def half_way(world, monkeypatch):
     world.initial()
     world.sandbox.ccs.change(10, seed=1)
     world.sync()
-    write, fetched = world.site.frames.write, []
+    writing, fetched = world.site.frames.writing, []
 
-    def write_or_fail(batch, asset, chunks):
+    def write_or_fail(batch, asset):
         if str(batch).startswith("initial-2-02"):
             raise FolderFull("no room is left for the frames")
-        return write(batch, asset, chunks)
+        return writing(batch, asset)
 
     with monkeypatch.context() as full:
-        full.setattr(world.site.frames, "write", write_or_fail)
+        full.setattr(world.site.frames, "writing", write_or_fail)
         with pytest.raises(Problem, match=r"initial-2-02of03 failed.*no room is left"):
             world.worker.initial(shards=3, new=False, wait=5)
     by_range = fetch._by_range
 
-    def note(site, batch, entity):
+    def note(site, batch, entity, frames):
         fetched.append(str(batch.key))
-        return by_range(site, batch, entity)
+        by_range(site, batch, entity, frames)
 
     monkeypatch.setattr(fetch, "_by_range", note)
     return fetched
