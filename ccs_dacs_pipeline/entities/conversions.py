@@ -48,11 +48,6 @@ def instant(text: pl.Expr) -> pl.Expr:
     return with_seconds.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", time_zone="UTC", strict=False)
 
 
-def unlike_instant(text: pl.Expr) -> pl.Expr:
-    """Whether a text that is there is no ISO 8601 time with offset."""
-    return text.is_not_null() & instant(text).is_null()
-
-
 def date_time_text(wall_clock: pl.Expr, date_time_format: DateTimeFormat, time_zone: ZoneInfo) -> pl.Expr:
     """A naive Datetime of the base time zone, to the second.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import polars as pl
 
 from ccs_dacs_pipeline.entities.model import (
@@ -18,9 +16,6 @@ from ccs_dacs_pipeline.entities.model import (
     texts,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 _CONTACT_TYPES = "contact_detail_type"
 _HOME, _MOBILE, _BUSINESS, _EMAIL = _ROLES = "home", "mobile", "business", "email"
 
@@ -30,6 +25,7 @@ _DETAIL = tuple(
 )
 
 _NAME = "name that counts"
+_CONTACT_DETAILS = "contact details with numbers"
 
 _is_business = pl.col("personOrBusiness").eq_missing("B")
 
@@ -63,32 +59,33 @@ def _joined(first: pl.Expr, last: pl.Expr) -> pl.Expr:
     return pl.concat_str(first, last, separator=" ", ignore_nulls=True).replace("", None)
 
 
-def _detail_of(role: str) -> Callable[[Scope], pl.Expr]:
-    """The first contact detail of a role with a value that is marked primary, else the first with a value."""
+def _details(_: Scope) -> pl.Expr:
+    """The contact details, with their values as phone numbers: the extension, if any, written ``xNN``."""
+    value = element("contactDetailValue")
+    extension = (pl.lit(" x") + element("contactDetailValueExtension")).fill_null("")
+    detail = pl.struct(element("contactDetailType"), element("contactDetailPrimary"), value, number=value + extension)
+    return pl.col("contactDetails").list.eval(detail)
 
-    def detail(scope: Scope) -> pl.Expr:
-        types = scope.value_maps[_CONTACT_TYPES].codes_for(role)
-        details = pl.col("contactDetails").list.filter(
-            element("contactDetailType").is_in(types) & element("contactDetailValue").is_not_null()
-        )
-        primary = details.list.filter(element("contactDetailPrimary") == "C1YS")
-        return pl.coalesce(primary.list.first(), details.list.first())
 
-    return detail
+def _of_role(scope: Scope, role: str, member: str) -> pl.Expr:
+    """A member of the first detail of a role with a value that is marked primary, else of the first with a value."""
+    counts = element("contactDetailType").is_in(scope.value_maps[_CONTACT_TYPES].codes_for(role))
+    counts &= element("contactDetailValue").is_not_null()
+    primary = counts & (element("contactDetailPrimary") == "C1YS")
+    # Of the member, not the whole detail, which takes three times as long.
+    first = pl.coalesce(element(member).filter(primary).first(), element(member).filter(counts).first())
+    return pl.col(_CONTACT_DETAILS).list.agg(first)
 
 
 def _phone(role: str, *, of: pl.Expr) -> ColumnSource:
-    """The phone number of a role, its extension written ``xNN``, for the kind of person that has such a column."""
-    detail = pl.col(role).struct
-    value, extension = detail.field("contactDetailValue"), detail.field("contactDetailValueExtension")
-    number = pl.when(of).then(value + (pl.lit(" x") + extension).fill_null(""))
+    """The phone number of a role, for the kind of person that has such a column."""
     members = ("personOrBusiness", *_DETAIL, f"{_DETAILS}.contactDetailValueExtension")
-    return ColumnSource(lambda _: number, Kind.TEXT, members)
+    return ColumnSource(lambda scope: pl.when(of).then(_of_role(scope, role, "number")), Kind.TEXT, members)
 
 
-def _email(_: Scope) -> pl.Expr:
+def _email(scope: Scope) -> pl.Expr:
     """The person's e-mail address, else that of the contact details."""
-    return pl.coalesce("emailAddress", pl.col(_EMAIL).struct.field("contactDetailValue"))
+    return pl.coalesce("emailAddress", _of_role(scope, _EMAIL, "contactDetailValue"))
 
 
 PERSON = Entity(
@@ -146,5 +143,5 @@ PERSON = Entity(
     },
     criteria=(Criterion("person type", pl.col("personOrBusiness"), lambda allowed: allowed.person_types),),
     roles={_CONTACT_TYPES: frozenset(_ROLES)},
-    parts={_NAME: _name_that_counts, **{role: _detail_of(role) for role in _ROLES}},
+    parts={_NAME: _name_that_counts, _CONTACT_DETAILS: _details},
 )

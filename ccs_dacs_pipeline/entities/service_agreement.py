@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from ccs_dacs_pipeline.entities.conversions import instant, unlike_instant
+from ccs_dacs_pipeline.entities.conversions import instant
 from ccs_dacs_pipeline.entities.model import (
     ColumnSource,
     Criterion,
@@ -27,13 +27,8 @@ _LINK = tuple(
 
 def _links(_: Scope) -> pl.Expr:
     """The service point links with their times read, which costs more than all that is made of them."""
-    start, stop = element("startDateTime"), element("stopDateTime")
-    link = pl.struct(
-        element("servicePointId"),
-        start=instant(start),
-        stop=instant(stop),
-        unreadable=unlike_instant(start) | unlike_instant(stop),
-    )
+    texts = element("startDateTime"), element("stopDateTime")
+    link = pl.struct(element("servicePointId"), *texts, start=instant(texts[0]), stop=instant(texts[1]))
     return pl.col("servicePoints").list.eval(link)
 
 
@@ -60,9 +55,13 @@ def _service_point(scope: Scope) -> pl.Expr:
     )
 
 
+def _unreadable(time: str, text: str) -> pl.Expr:
+    return element(time).is_null() & element(text).is_not_null()
+
+
 _unreadable_link = Flaw(
     Rule.IMPOSSIBLE_DATE,
-    pl.col(_LINKS).list.eval(element("unreadable")).list.any(),
+    pl.col(_LINKS).list.eval(_unreadable("start", "startDateTime") | _unreadable("stop", "stopDateTime")).list.any(),
     "a service point link, which may be the one that counts, starts or stops at no ISO 8601 time with offset",
 )
 
