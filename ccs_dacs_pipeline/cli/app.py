@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import json
 import sys
 import warnings
@@ -51,8 +50,6 @@ def main() -> None:
     """Runs the command line: exit code 0 on success, 1 on failure of the work, 2 on wrong usage or settings."""
     # Dagster warns of a parameter that only its own code passes.
     warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"dagster\.")
-    # What imports have made stays. To look through it for garbage, over and over, takes a twentieth of the CPU.
-    gc.freeze()
     try:
         app()
     except (SettingsError, LayoutError, FileNameError, KeyRefusedError, UsageProblem) as error:
