@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
 _BATCH_CODE = "batchCode"
 _NUMBER_WIDTHS = {"batchNumber": 4, "rerunNumber": 2, "threadNumber": 2, "partNumber": 3}
@@ -65,22 +65,6 @@ class FileNameTemplate:
             batch_code, batch_number, rerun, thread, None if part is None else _text("partNumber", part)
         )
 
-    def numbers(self, name: str, codes: Iterable[str]) -> tuple[str, int] | None:
-        """Returns the batch code and batch number of an extract file's name, None for any other name."""
-        patterns = {name: f"[0-9]{{{width},}}" for name, width in _NUMBER_WIDTHS.items()}
-        patterns |= {_BATCH_CODE: "(?P<code>" + "|".join(map(re.escape, codes)) + ")"}
-        patterns["batchNumber"] = f"(?P<number>{patterns['batchNumber']})"
-        stem, extension = _extension(self.literals[-1])
-        head = "".join(
-            re.escape(literal) + patterns[placeholder]
-            for literal, placeholder in zip(self.literals, self.placeholders, strict=False)
-        )
-        # As `name` adds them where the template has no place for them.
-        thread = "" if "threadNumber" in self.placeholders else f"(_T{patterns['threadNumber']})?"
-        part = "" if "partNumber" in self.placeholders else f"(_P{patterns['partNumber']})?"
-        found = re.fullmatch(head + re.escape(stem) + thread + part + re.escape(extension), name, re.ASCII)
-        return (found["code"], int(found["number"])) if found else None
-
     def names_of_parts(
         self, *, batch_code: str, batch_number: int, rerun: int, thread: int | None = None
     ) -> re.Pattern[str]:
@@ -91,10 +75,17 @@ class FileNameTemplate:
         any_part = f"[0-9]{{{_NUMBER_WIDTHS['partNumber']},}}".join(map(re.escape, around))
         return re.compile(f"{re.escape(only)}|{any_part}")
 
-    def number_of(self, name: str) -> tuple[str, int] | None:
-        """Returns batch code and batch number of a name that this template gives, None for any other."""
+    def number_of(self, name: str, codes: Collection[str] | None = None) -> tuple[str, int] | None:
+        """Returns batch code and batch number of a name that this template gives, None for any other.
+
+        Args:
+            name: a file's name.
+            codes: the batch codes that count, all by default.
+        """
         found = self._names.fullmatch(name)
-        return (found[_BATCH_CODE], int(found["batchNumber"])) if found else None
+        if found is None or (codes is not None and found[_BATCH_CODE] not in codes):
+            return None
+        return found[_BATCH_CODE], int(found["batchNumber"])
 
     @cached_property
     def _names(self) -> re.Pattern[str]:

@@ -110,7 +110,7 @@ def look(site: Site, partitions: Iterable[str]) -> Found:
         numbers=_highest_numbers([*keys, *partitions, *site.frames.batches()]),
         file_numbers=_highest_file_numbers(site, [*uploaded, *sources]),
         unknown=[request for request in _awaiting(site) if request.request_id not in held],
-        sources=[name for name in sources if site.names.numbers(name, _codes()) and name not in known_files],
+        sources=[name for name in sources if site.names.number_of(name, _codes()) and name not in known_files],
     )
 
 
@@ -170,7 +170,7 @@ def _highest_numbers(keys: Iterable[str]) -> dict[Mode, int]:
 def _highest_file_numbers(site: Site, names: Iterable[str]) -> dict[str, int]:
     highest: dict[str, int] = {}
     for name in names:
-        if found := site.names.numbers(name, _codes()):
+        if found := site.names.number_of(name, _codes()):
             code, number = found
             highest[code] = max(number, highest.get(code, 0))
     return highest
@@ -190,7 +190,7 @@ def _moments(site: Site, entity: Entity, folder: Folder) -> Iterator[Moments]:
     sources = [column.source for column in layout.columns]
     place, id_place = sources.index("change_date_time"), sources.index("external_id")
     for name in folder.names(f"{entity.incremental_code}*"):
-        if not site.names.numbers(name, [entity.incremental_code]):
+        if not site.names.number_of(name, [entity.incremental_code]):
             continue
         with folder.open(name) as stream:
             lines = iter(stream)

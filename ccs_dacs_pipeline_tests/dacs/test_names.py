@@ -164,8 +164,12 @@ def test_manifest_names(batch: str, rerun: int, name: str):
         ("{batchCode}_{batchNumber}_{rerunNumber}.csv", "C1-DCTEX_33_01.csv", None),
         ("{batchCode}_{batchNumber}_{rerunNumber}.csv", "C1-OTHER_0033_00.csv", None),
         ("{batchCode}_{batchNumber}_{rerunNumber}.csv", "C1-DCTEX_0033_00.csv.bak", None),
+        ("{batchCode}_{batchNumber}_{rerunNumber}.csv", "C1-DCTEX_99999999999999999999_00.csv", None),
         ("{batchCode}.{rerunNumber}-{threadNumber}-{batchNumber}.txt", "C1-DCTEX.00-01-0007_P002.txt", ("C1-DCTEX", 7)),
     ],
 )
-def test_the_numbers_of_a_name_are_found_again(template: str, name: str, found: tuple[str, int] | None):
-    assert FileNameTemplate.parse(template).numbers(name, ["C1-DCTIL", "C1-DCTEX"]) == found
+def test_a_lost_ledger_finds_its_numbers_in_the_names_of_its_own_codes(
+    template: str, name: str, found: tuple[str, int] | None
+):
+    """A number that no database holds is none of ours."""
+    assert FileNameTemplate.parse(template).number_of(name, ["C1-DCTIL", "C1-DCTEX"]) == found
