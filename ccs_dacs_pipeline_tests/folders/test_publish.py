@@ -56,20 +56,20 @@ def test_a_consumed_file_is_published_again(extract: Folder, upload: Folder):
 def test_other_content_in_the_target_is_an_error_and_is_left(extract: Folder, upload: Folder):
     recorded = put(extract, NAME, DATA)
     put(upload, NAME, b"another file")
-    with pytest.raises(TargetDiffers, match=rf"{upload.url}: {NAME}"):
+    with pytest.raises(TargetDiffers, match=rf"{upload.url}: {NAME} .* Find out who put it there .* new file names\.$"):
         publish(extract, NAME, upload, sha256=recorded)
     assert content(upload, NAME) == b"another file"
 
 
 def test_a_source_that_is_in_neither_folder_is_an_error(extract: Folder, upload: Folder):
-    with pytest.raises(SourceMissing, match=NAME):
+    with pytest.raises(SourceMissing, match=rf"{NAME} .* Materialize its extract asset again, .* then repeat\.$"):
         publish(extract, NAME, upload, sha256=sha256(DATA))
     assert upload.names() == []
 
 
 def test_a_source_that_is_not_the_recorded_file_is_not_published(extract: Folder, upload: Folder):
     put(extract, NAME, DATA + b"tampered")
-    with pytest.raises(SourceDiffers, match=NAME):
+    with pytest.raises(SourceDiffers, match=rf"{NAME} .* Materialize its extract asset again, .* then repeat\.$"):
         publish(extract, NAME, upload, sha256=sha256(DATA))
     assert upload.names() == []
     assert upload.sweep(timedelta(0)) == 0
@@ -125,6 +125,67 @@ def test_of_many_attempts_at_once_one_publishes(extract: Folder, upload: Folder)
         assert sorted(result.name for result in results) == ["ALREADY"] * 7 + ["NEW"]
     assert content(upload, NAME) == DATA
     assert upload.names() == [NAME]
+    assert upload.sweep(timedelta(0)) == 0
+
+
+exclusive = pytest.mark.parametrize("kind", ["local", "other-file-system", "sftp-asyncssh", "s3-strict"])
+"""Of each way to make a file visible one folder that never puts it over another."""
+
+
+@exclusive
+def test_another_file_that_comes_just_before_is_left(made: Callable[[str, str], Folder], kind: str):
+    extract, upload = made("local", "extract"), made(kind, "upload")
+    recorded = put(extract, NAME, DATA)
+    with pytest.raises(TargetDiffers, match=NAME):
+        publish(extract, NAME, upload, sha256=recorded, guard=lambda: put(upload, NAME, b"another file"))
+    assert content(upload, NAME) == b"another file"
+    assert upload.sweep(timedelta(0)) == 0
+
+
+@exclusive
+def test_another_attempt_that_is_just_quicker_has_published(made: Callable[[str, str], Folder], kind: str):
+    extract, upload = made("local", "extract"), made(kind, "upload")
+    recorded = put(extract, NAME, DATA)
+    quicker = publish(extract, NAME, upload, sha256=recorded, guard=lambda: put(upload, NAME, DATA))
+    assert quicker is Published.ALREADY
+    assert content(upload, NAME) == DATA
+
+
+class TakenWhenLookedAt(LocalFolder):
+    """An upload folder from which DACS takes each file just before anybody looks at it."""
+
+    def sha256(self, name: str) -> str | None:
+        self.remove(name)
+        return super().sha256(name)
+
+
+def test_what_a_quicker_attempt_published_and_dacs_took_is_published_again(extract: Folder, tmp_path: Path):
+    upload = TakenWhenLookedAt(tmp_path / "upload")
+    recorded = put(extract, NAME, DATA)
+    asked = []
+
+    def quicker_once() -> None:
+        asked.append(NAME)
+        if len(asked) == 1:
+            put(upload, NAME, DATA)
+
+    assert publish(extract, NAME, upload, sha256=recorded, guard=quicker_once) is Published.NEW
+    assert len(asked) == 2
+    assert content(upload, NAME) == DATA
+
+
+@exclusive
+def test_what_the_guard_refuses_is_not_published(made: Callable[[str, str], Folder], kind: str):
+    extract, upload = made("local", "extract"), made(kind, "upload")
+    recorded = put(extract, NAME, DATA)
+
+    def refuse() -> None:
+        assert upload.names() == []
+        raise PermissionError("another worker has the lease")
+
+    with pytest.raises(PermissionError, match="lease"):
+        publish(extract, NAME, upload, sha256=recorded, guard=refuse)
+    assert upload.names() == []
     assert upload.sweep(timedelta(0)) == 0
 
 
