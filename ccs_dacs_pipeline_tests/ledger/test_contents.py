@@ -1,8 +1,11 @@
 """What a batch holds: figures, frames, files, manifest, quarantine (sync-lifecycle.md, Life of a batch)."""
 
+import sqlalchemy as sa
+
 from ccs_dacs_pipeline.ledger import Ledger, contents, life, orphans
 from ccs_dacs_pipeline.ledger.contents import File, Finding, Frame, Tally
 from ccs_dacs_pipeline.ledger.requests import DISCARDED, Outcome
+from ccs_dacs_pipeline.ledger.schema import quarantine
 from ccs_dacs_pipeline.partitions import SyncBatch
 
 from .batches import (
@@ -182,6 +185,18 @@ def test_a_delivered_snapshot_judges_anew_what_it_read_an_aborted_one_nothing(le
         seal(ledger, key)
     deliver(ledger, *keys)
     assert quarantined(ledger, inside, outside, "b") == {outside, "b"}
+
+
+def test_what_an_operator_rejected_is_judged_anew_by_a_snapshot_that_read_it(ledger: Ledger):
+    inside, outside = "0999999999", "1000000000"
+    bad = {inside: Outcome.QUARANTINED, outside: Outcome.QUARANTINED}
+    send(ledger, start_delta(ledger, 1, change("r1", inside), change("r2", outside)), outcomes=bad)
+    with ledger.write() as db:
+        contents.reject_quarantined(db, "contact", [inside, outside])
+    send_snapshot(ledger, start_snapshot(ledger, 1))
+    with ledger.read() as db:
+        left = db.execute(sa.select(quarantine.c.entity_id, quarantine.c.rejected).where(~quarantine.c.open)).all()
+    assert {tuple(row) for row in left} == {(inside, False), (outside, True)}
 
 
 def test_shards_without_entities_are_delivered_and_settled(ledger: Ledger):

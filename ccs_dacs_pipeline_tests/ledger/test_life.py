@@ -1,6 +1,7 @@
 """The life of a batch, and the gate between snapshot and deltas (sync-lifecycle.md)."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -9,14 +10,17 @@ import sqlalchemy as sa
 
 from ccs_dacs_pipeline.ledger import Ledger, contents, life, report, requests
 from ccs_dacs_pipeline.ledger.life import Aside, BatchStateError, GateClosedError, Stage
-from ccs_dacs_pipeline.ledger.schema import batch_entities, journal, snapshots
+from ccs_dacs_pipeline.ledger.schema import batch_entities, extracts, files, journal, manifests, snapshots
 from ccs_dacs_pipeline.ledger.store import now
 from ccs_dacs_pipeline.partitions import Mode, SyncBatch
 
 from .batches import (
     CODES,
+    ENTITIES,
     ERROR,
     INITIAL_CODES,
+    NOON,
+    SHA256,
     acknowledge,
     batch,
     change,
@@ -46,6 +50,13 @@ def open_snapshot_row(number: int) -> sa.Insert:
 def numbers(ledger: Ledger, owner: str, codes: tuple[str, ...]) -> list[int]:
     with ledger.read() as db:
         return [life.number_of(db, owner, code) for code in codes]
+
+
+def told(ledger: Ledger) -> list[tuple[str, str | None, dict[str, object]]]:
+    """The journal: what happened, to which batch, and the details."""
+    columns = (journal.c.event, journal.c.batch, journal.c.detail)
+    with ledger.read() as db:
+        return [(event, key, detail) for event, key, detail in db.execute(sa.select(*columns).order_by(journal.c.id))]
 
 
 # Constraints of the database
@@ -194,7 +205,8 @@ def test_a_delta_that_comes_to_publishing_too_late_is_held_and_goes_on_when_the_
     assert batch(ledger, key).stage is Stage.SEALED
     with ledger.write() as db:
         life.hold(db, key, 1)
-    assert batch(ledger, key).state == "held"
+    held = batch(ledger, key)
+    assert (held.state, held.reason) == ("held", "held by snapshot 1")
     assert batch(ledger, key).unfinished
     send_snapshot(ledger, [shard])
     deliver(ledger, key)
@@ -277,6 +289,7 @@ def test_a_batch_is_sealed_when_all_its_entities_have_their_files(ledger: Ledger
     with ledger.write() as db:
         contents.record_extract(db, life.get(db, key), "contact", [])
         assert not contents.seal_when_complete(db, key, ("contact", "metered_service"))
+        assert not life.get(db, key).rows_fixed
         contents.record_extract(db, life.get(db, key), "metered_service", [])
         assert contents.seal_when_complete(db, key, ("contact", "metered_service"))
         assert not contents.seal_when_complete(db, key, ("contact", "metered_service"))
@@ -322,7 +335,7 @@ def test_a_resumed_batch_goes_on_to_delivery(ledger: Ledger):
     with ledger.write() as db:
         life.stop(db, key, "bad")
     with ledger.write() as db:
-        assert [one.aside for one in life.resume(db, "delta-1")] == [None]
+        assert [(one.aside, one.reason) for one in life.resume(db, "delta-1")] == [(None, None)]
         assert life.begin_attempt(db, key).attempts == 1
     map_all(ledger, key)
     seal(ledger, key)
@@ -357,7 +370,8 @@ def test_what_has_ended_is_neither_resumed_nor_aborted_nor_stopped(ledger: Ledge
     else:
         give_up(ledger, "delta-1")
     for act in (life.resume, life.abort):
-        with pytest.raises(BatchStateError, match=f"delta-1 is {ended}"), ledger.write() as db:
+        reason = rf"delta-1 is {ended}: there is nothing to {act.__name__}\.$"
+        with pytest.raises(BatchStateError, match=reason), ledger.write() as db:
             act(db, "delta-1")
     with ledger.write() as db:
         life.stop(db, key, "too late")
@@ -368,6 +382,7 @@ def test_an_aborted_batch_never_goes_on(ledger: Ledger):
     key = start_delta(ledger, 1, change("r1", "a"))
     claim(ledger, key)
     give_up(ledger, "delta-1")
+    assert batch(ledger, key).reason == "aborted by an operator"
     with pytest.raises(BatchStateError, match="resync"), ledger.write() as db:
         life.begin_attempt(db, key)
     with pytest.raises(BatchStateError, match="is aborted and cannot become sealed"):
@@ -423,7 +438,7 @@ def test_a_replay_that_is_given_up_leaves_the_delivery_before_it(ledger: Ledger)
         (given_up,) = life.abort(db, "delta-1")
     assert given_up.rerun == 1
     back = batch(ledger, key)
-    assert (back.state, back.rerun, back.delivered is None) == ("delivered", 0, False)
+    assert (back.state, back.reason, back.rerun, back.delivered is None) == ("delivered", None, 0, False)
     with ledger.read() as db:
         assert [file.name for file in contents.files_of(db, back)] == ["contact_delta-1_00.csv"]
         assert requests.due(db, 10) == []
@@ -432,6 +447,35 @@ def test_a_replay_that_is_given_up_leaves_the_delivery_before_it(ledger: Ledger)
     seal(ledger, key)
     deliver(ledger, key)
     assert batch(ledger, key).rerun == 1
+
+
+def test_a_replay_that_is_given_up_takes_nothing_of_any_other_delivery_with_it(ledger: Ledger):
+    keys = [start_delta(ledger, number, change(f"r{number}", one)) for number, one in enumerate("ab", start=1)]
+
+    def seal_with_manifest(key: SyncBatch) -> None:
+        seal(ledger, key)
+        with ledger.write() as db:
+            rerun = life.get(db, key).rerun
+            contents.record_manifest(db, str(key), rerun, f"MANIFEST_{key}_{rerun:02d}.json", SHA256)
+
+    for key in keys:
+        claim(ledger, key)
+        map_all(ledger, key)
+        seal_with_manifest(key)
+        deliver(ledger, key)
+        with ledger.write() as db:
+            life.replay(db, str(key))
+        seal_with_manifest(key)
+    with ledger.write() as db:
+        life.abort(db, "delta-1")
+    with ledger.read() as db:
+        kept = {name for table in (files, manifests) for name in db.execute(sa.select(table.c.name)).scalars()}
+        assert [life.extracted(db, life.get(db, key)) for key in keys] == [set(ENTITIES)] * 2
+        assert db.execute(sa.select(sa.func.count()).select_from(extracts)).scalar() == 3 * len(ENTITIES)
+    assert kept == {
+        *("contact_delta-1_00.csv", "contact_delta-2_00.csv", "contact_delta-2_01.csv"),
+        *("MANIFEST_delta-1_00.json", "MANIFEST_delta-2_00.json", "MANIFEST_delta-2_01.json"),
+    }
 
 
 def test_a_replay_keeps_nobody_waiting_for_what_was_delivered_before(ledger: Ledger):
@@ -467,6 +511,17 @@ def test_a_snapshot_is_replayed_until_a_delta_was_delivered_after_it(ledger: Led
     assert gate(ledger) is None
     send(ledger, start_delta(ledger, 1, change("r1", "a")))
     with pytest.raises(BatchStateError, match=r"old data over new. .* `ccs-dacs initial --new`"), ledger.write() as db:
+        life.replay(db, "initial-1")
+
+
+def test_a_snapshot_is_not_replayed_while_a_delta_is_being_published(ledger: Ledger):
+    send_snapshot(ledger, start_snapshot(ledger, 1))
+    key = start_delta(ledger, 1, change("r1", "a"))
+    claim(ledger, key)
+    map_all(ledger, key)
+    seal(ledger, key)
+    publish(ledger, key)
+    with pytest.raises(BatchStateError, match="delivered after initial-1 was read"), ledger.write() as db:
         life.replay(db, "initial-1")
 
 
@@ -507,9 +562,125 @@ def test_a_snapshot_s_replay_that_is_given_up_opens_the_gate(ledger: Ledger):
         life.replay(db, "initial-1")
     give_up(ledger, "initial-1")
     assert gate(ledger) is None
+    with ledger.read() as db:
+        assert db.execute(sa.select(snapshots.c.state)).scalar() == "delivered"
     start_snapshot(ledger, 2)
     with pytest.raises(BatchStateError, match="Snapshot 2 is unfinished"), ledger.write() as db:
         life.replay(db, "initial-1")
+
+
+# What an operator can read of it
+
+
+def test_the_journal_tells_what_happened_to_a_batch(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    with ledger.write() as db:
+        life.stop(db, key, "21 of 30 records are bad.")
+        life.resume(db, "delta-1")
+    claim(ledger, key)
+    map_all(ledger, key)
+    seal(ledger, key)
+    with ledger.write() as db:
+        life.hold(db, key, 7)
+        life.abort(db, "delta-1")
+    assert told(ledger) == [
+        ("batch created", "delta-1", {}),
+        ("stopped", "delta-1", {"reason": "21 of 30 records are bad."}),
+        ("resumed", "delta-1", {}),
+        ("claimed", "delta-1", {}),
+        ("sealed", "delta-1", {}),
+        ("held", "delta-1", {"snapshot": 7}),
+        ("aborted", "delta-1", {"stage": "sealed"}),
+    ]
+
+
+def test_the_journal_tells_of_a_snapshot_and_of_its_replay(ledger: Ledger):
+    keys = start_snapshot(ledger, 1, shards=2)
+    send_snapshot(ledger, keys)
+    begun = len(told(ledger))
+    with ledger.write() as db:
+        life.replay(db, "initial-1")
+        life.abort(db, "initial-1")
+    assert told(ledger)[0] == ("snapshot created", "initial-1", {"shards": 2})
+    assert told(ledger)[begun:] == [
+        ("replayed", "initial-1-01of02", {"rerun": 1}),
+        ("replayed", "initial-1-02of02", {"rerun": 1}),
+        ("replay aborted", "initial-1-01of02", {"stage": "claimed"}),
+        ("replay aborted", "initial-1-02of02", {"stage": "claimed"}),
+    ]
+
+
+def test_a_snapshot_and_its_shards_keep_their_ranges(ledger: Ledger):
+    start_snapshot(ledger, 1, shards=2)
+    with ledger.read() as db:
+        ranges = [(one.low_id, one.high_id) for one in life.owned(db, "initial-1")]
+        row = db.execute(sa.select(snapshots)).one()
+    assert ranges == [("0000000000", "0999999999"), ("1000000000", "1999999999")]
+    assert (row.number, row.state, row.shards, row.low_id, row.high_id, row.ended) == (
+        1,
+        "open",
+        2,
+        "0000000000",
+        "1999999999",
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("end", "state"), [(send_snapshot, "delivered"), (lambda led, _: give_up(led, "initial-2"), "aborted")]
+)
+def test_the_end_of_a_snapshot_is_recorded_once_and_of_no_other(ledger: Ledger, end: Callable, state: str):
+    send_snapshot(ledger, start_snapshot(ledger, 1))
+    with ledger.read() as db:
+        first = db.execute(sa.select(snapshots)).one()
+    end(ledger, start_snapshot(ledger, 2))
+    with ledger.read() as db:
+        rows = db.execute(sa.select(snapshots).order_by(snapshots.c.number)).all()
+    assert rows[0] == first
+    assert (rows[1].state, rows[1].ended >= rows[1].created) == (state, True)
+
+
+def test_what_happens_to_one_batch_leaves_the_others_as_they_are(ledger: Ledger):
+    sent = start_delta(ledger, 1, change("r1", "a"))
+    send(ledger, sent)
+    other = start_delta(ledger, 2, change("r2", "b"))
+    with ledger.write() as db:
+        life.stop(db, other, "bad")
+    before = [batch(ledger, key) for key in (sent, other)]
+    key = start_delta(ledger, 3, change("r3", "c"))
+    with ledger.write() as db:
+        assert life.begin_attempt(db, key).attempts == 1
+        assert life.begin_attempt(db, key).attempts == 2
+    send(ledger, key)
+    give_up(ledger, str(start_delta(ledger, 4, change("r4", "d"))))
+    with ledger.write() as db:
+        life.replay(db, str(key))
+        life.abort(db, str(key))
+    assert [batch(ledger, one) for one in (sent, other)] == before
+    with ledger.read() as db:
+        assert requests.busy_entities(db) == {("contact", "b")}
+        assert requests.held(db) == {"r1", "r2", "r3"}
+
+
+def test_each_change_of_a_batch_is_dated(ledger: Ledger):
+    begun = now()
+    key = start_delta(ledger, 1, change("r1", "a"))
+    created = batch(ledger, key)
+    assert begun <= created.created == created.updated
+    send(ledger, key)
+    sent = batch(ledger, key)
+    assert (sent.created, sent.moment) == (created.created, NOON)
+    assert created.updated < sent.delivered <= sent.updated <= now()
+
+
+def test_batches_are_listed_oldest_first_and_shards_in_order(ledger: Ledger):
+    start_delta(ledger, 2)
+    start_snapshot(ledger, 1, shards=12)
+    give_up(ledger, "initial-1")
+    start_delta(ledger, 1)
+    with ledger.read() as db:
+        keys = [str(one.key) for one in life.listed(db)]
+    assert keys == ["delta-2", *(f"initial-1-{shard:02d}of12" for shard in range(1, 13)), "delta-1"]
 
 
 # Numbers
@@ -557,6 +728,50 @@ def test_the_highest_number_is_per_mode(ledger: Ledger):
     start_snapshot(ledger, 2)
     with ledger.read() as db:
         assert [life.highest_number(db, mode) for mode in Mode] == [2, 4, 0]
+
+
+def test_after_the_loss_of_a_ledger_batches_are_numbered_above_all_that_it_used(ledger: Ledger):
+    with ledger.write() as db:
+        life.raise_numbers(db, {Mode.INITIAL: 4, Mode.DELTA: 18}, {"C1-DCTEX": 33, "C1-DSPEX": 1, "C1-DCTIL": 5})
+        assert [life.highest_number(db, mode) for mode in Mode] == [4, 18, 0]
+    with pytest.raises(BatchStateError, match="take 5 or a higher one"):
+        start_snapshot(ledger, 4)
+    start_snapshot(ledger, 5)
+    assert numbers(ledger, "initial-5", INITIAL_CODES) == [6, 1, 1]
+    give_up(ledger, "initial-5")
+    start_delta(ledger, 19)
+    assert numbers(ledger, "delta-19", CODES) == [34, 2, 1]
+
+
+def test_what_a_lost_ledger_used_lowers_no_number(ledger: Ledger):
+    start_delta(ledger, 2)
+    start_delta(ledger, 3)
+    for found in ({Mode.DELTA: 7, Mode.RESYNC: 1}, {Mode.DELTA: 5, Mode.RESYNC: 2}, {Mode.INITIAL: 1}):
+        with ledger.write() as db:
+            life.raise_numbers(db, found, {"C1-DCTEX": 1, "C1-DSPEX": 9})
+    with ledger.read() as db:
+        assert [life.highest_number(db, mode) for mode in Mode] == [1, 7, 2]
+    start_delta(ledger, 8)
+    assert numbers(ledger, "delta-8", CODES) == [3, 10, 3]
+    start_delta(ledger, 9)
+    assert numbers(ledger, "delta-9", CODES) == [4, 11, 4]
+
+
+def test_the_files_of_unfinished_batches_are_known_by_name(ledger: Ledger):
+    sent, given_up, sealed, replayed = (
+        start_delta(ledger, number, change(f"r{number}", "abcd"[number - 1])) for number in range(1, 5)
+    )
+    for key in (sent, replayed):
+        send(ledger, key)
+    for key in (given_up, sealed):
+        claim(ledger, key)
+        map_all(ledger, key)
+        seal(ledger, key)
+    give_up(ledger, str(given_up))
+    with ledger.write() as db:
+        life.replay(db, str(replayed))
+    with ledger.read() as db:
+        assert life.file_names(db) == {"contact_delta-3_00.csv", "contact_delta-4_00.csv"}
 
 
 def test_an_abort_answers_nothing_of_a_snapshot(ledger: Ledger):
