@@ -6,11 +6,12 @@ READY  := $(VENV)/.ready
 WHAT   ?= initial
 SEED   ?= 1
 KILLS  ?= 300
+WORKERS ?= 2
 SOAKED := $(addprefix ccs_dacs_pipeline_tests/end_to_end/test_,soak.py kill.py crash_points.py faults.py fencing.py interleavings.py)
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
            --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: help demo dev test soak chaos bench lint lock clean
+.PHONY: help demo dev test soak chaos mutants bench lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## lists the targets
@@ -40,6 +41,15 @@ chaos: $(READY)  ## 100,000 acknowledgements in disorder while CCS comes and goe
 	CCS_DACS_TEST_CHAOS_ANSWERS=$${CCS_DACS_TEST_CHAOS_ANSWERS:-100000} \
 	    $(BIN)/pytest ccs_dacs_pipeline_tests/end_to_end/test_chaos.py $(PYTEST_FLAGS)
 
+mutants: $(VENV)/.mutants  ## changes single places of the code that decides, and counts what the tests notice (docs/mutants.md)
+	rm -rf mutants
+	$(BIN)/mutmut run --max-children $(WORKERS)
+	$(BIN)/python -m ccs_dacs_pipeline_tests.mutants
+
+$(VENV)/.mutants: $(READY) requirements/mutants.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/mutants.txt
+	touch $@
+
 bench: $(READY)  ## a benchmark: WHAT=initial|memory|latency|delta|acknowledgements|folders (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(WHAT) $(BENCH_FLAGS)
 
@@ -53,7 +63,8 @@ lock:  ## compiles requirements/*.txt anew (needs uv)
 	$(COMPILE) --all-extras pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) --all-extras pyproject.toml requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) requirements/browser.in -o requirements/browser.txt
+	$(COMPILE) --constraint requirements/dev.txt requirements/mutants.in -o requirements/mutants.txt
 	$(COMPILE) benchmarks/peers.in -o benchmarks/peers.txt
 
 clean:  ## removes what the targets made, but for data
-	rm -rf $(VENV) benchmarks/.venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) benchmarks/.venv-peers mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
