@@ -299,15 +299,32 @@ def let_go(db: Connection, key: SyncBatch, found: Sequence[Refused]) -> None:
         refused,
         [{"batch": str(key), "at": now(), **row._mapping, **vars(by_id[row.request_id])} for row in rows],  # noqa: SLF001
     )
-    db.execute(sa.delete(requests).where(mine))
+    _take_out(db, key, mine)
+    for row in rows:
+        note(db, "request refused", str(key), request=row.request_id, message=by_id[row.request_id].message)
+
+
+def let_untouched_go(db: Connection, key: SyncBatch, moved: Mapping[str, int]) -> None:
+    """Lets the requests go that were never tried to be claimed, since others have moved some of them in CCS.
+
+    Args:
+        db: the transaction.
+        key: the batch.
+        moved: how many of them are in which other state than pending.
+    """
+    _take_out(db, key, (requests.c.batch == str(key)) & (requests.c.attempts == 0))
+    note(db, "requests moved by others", str(key), **moved)
+
+
+def _take_out(db: Connection, key: SyncBatch, which: sa.ColumnElement[bool]) -> None:
+    """Takes requests out of a batch, and the entities that no other request of it is about."""
+    db.execute(sa.delete(requests).where(which))
     left = sa.exists().where(
         requests.c.batch == batch_entities.c.batch,
         requests.c.entity == batch_entities.c.entity,
         requests.c.entity_id == batch_entities.c.entity_id,
     )
     db.execute(sa.delete(batch_entities).where(batch_entities.c.batch == str(key), ~left))
-    for row in rows:
-        note(db, "request refused", str(key), request=row.request_id, message=by_id[row.request_id].message)
 
 
 def refusals(db: Connection) -> dict[str, datetime | None]:

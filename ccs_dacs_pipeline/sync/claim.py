@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from ccs_dacs_pipeline.ccs import Answer, CcsClient, Rejected, SyncStatus, Transient, TransitionUnknown
@@ -26,11 +27,17 @@ GONE = "GONE"
 """What stands for the state of a request that CCS no longer has."""
 
 
-def claim(site: Site, key: SyncBatch, lease: Lease) -> None:
+def claim(site: Site, key: SyncBatch, lease: Lease, *, resumed: bool) -> None:
     """Claims the requests of a created batch; one that is claimed already is left as it is.
 
     An entity's newest request goes first. Attempts are recorded before the calls, states are read back after them; an
     attempt whose outcome is unknown is repeated only when the reading says that it had no effect.
+
+    Args:
+        site: the site.
+        key: the batch.
+        lease: the incremental lane.
+        resumed: whether the batch was in the ledger before, so that its requests may not be pending any more.
 
     Raises:
         CcsError: CCS did not do its part; what was claimed stays recorded, and a resume goes on from there.
@@ -40,6 +47,8 @@ def claim(site: Site, key: SyncBatch, lease: Lease) -> None:
         if get(db, key).reached(Stage.CLAIMED):
             return
         found = requests.claims(db, key)
+    if resumed:
+        found = _without_moved(site, key, lease, found)
     for round_of_claims in _rounds(found):
         for chunk in chunks(round_of_claims):
             _claim_chunk(site, key, lease, chunk)
@@ -64,6 +73,22 @@ def _rounds(claims: Iterable[Claim]) -> list[list[Claim]]:
             rounds.append([])
         rounds[place].append(one)
     return rounds
+
+
+def _without_moved(site: Site, key: SyncBatch, lease: Lease, found: Sequence[Claim]) -> list[Claim]:
+    """Lets the requests go that this ledger has never tried to claim, should one of them have left PENDING.
+
+    That one is not ours to move: somebody has ended it in CCS, or this ledger is an older copy of one that was lost,
+    whose later life has claimed it. Then this batch's file names may be used up, so the others go with another batch.
+    """
+    untouched = [one.request_id for one in found if not one.attempts]
+    moved = Counter(state for state in read_states(site.ccs, untouched).values() if state != SyncStatus.PENDING)
+    if not moved:
+        return list(found)
+    with site.ledger.write() as db:
+        lease.check(db)
+        requests.let_untouched_go(db, key, moved)
+    return [one for one in found if one.attempts]
 
 
 def _claim_chunk(site: Site, key: SyncBatch, lease: Lease, chunk: Sequence[Claim]) -> None:

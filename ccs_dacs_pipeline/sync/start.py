@@ -77,7 +77,7 @@ def begin(site: Site, key: SyncBatch, lease: Lease) -> Batch | Nothing:
             lease.check(db)
             advance(db, key, Stage.CLAIMED)
     else:
-        claim(site, key, lease)
+        claim(site, key, lease, resumed=known is not None)
     with site.ledger.read() as db:
         return get(db, key)
 

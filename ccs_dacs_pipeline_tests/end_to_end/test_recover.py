@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,10 @@ from ccs_dacs_pipeline.folders import LocalFolder
 from ccs_dacs_pipeline.ledger.acknowledgements import Acknowledgement, store
 from ccs_dacs_pipeline.ledger.schema import metadata, sent
 from ccs_dacs_pipeline.sync.claim import claim
+from ccs_dacs_pipeline_tests import steps, workers
+from ccs_dacs_pipeline_tests.conditions import settle_down
 from ccs_dacs_pipeline_tests.conftest import WAIT
+from ccs_dacs_pipeline_tests.workers import Point
 
 
 def lose_ledger(world) -> None:
@@ -35,8 +41,8 @@ def test_what_was_claimed_is_sent_anew_and_every_counter_goes_on(world, monkeypa
     world.sync()
     world.sandbox.ccs.change(20, seed=4)
 
-    def die_after_claim(*arguments: object) -> None:
-        claim(*arguments)  # type: ignore[arg-type]
+    def die_after_claim(*arguments: object, **options: object) -> None:
+        claim(*arguments, **options)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as dying:
@@ -126,3 +132,65 @@ def test_files_that_nobody_publishes_are_told(world, tmp_path):
     assert any("CCS_DACS_FIRST_BATCH_NUMBERS" in line for line in figures["notKnown"])
     world.sync()
     assert "C1-DCTEX_0002_00.csv" in uploaded(world)
+
+
+class TestOlderCopy:
+    """A copy of the ledger's file that knows a batch as created, restored after the batch's later life."""
+
+    @pytest.fixture
+    def copy(self, world, tmp_path) -> Path:
+        """Made where a worker was killed before its first transition."""
+        with steps.quick_site(world.settings) as site:
+            steps.initial(site)
+        world.sandbox.ccs.change(20, seed=6)
+        killed = workers.start(world, "sync", point=Point("created", "ccs_dacs_pipeline.sync.start:claim"))
+        assert workers.ended(killed) == -signal.SIGKILL
+        workers.forget_dead(world)
+        copy_database(ledger_file(world), tmp_path / "copy.sqlite")
+        return tmp_path / "copy.sqlite"
+
+    @pytest.mark.parametrize("answered", [False, True], ids=["delivered", "settled"])
+    def test_requests_of_its_later_life_are_not_moved_and_what_awaits_an_answer_is_adopted(self, world, copy, answered):
+        with steps.quick_site(world.settings) as site:
+            steps.incremental(site)
+            if answered:
+                settle_down(world, site)
+            world.sandbox.dacs.wait_until_idle()
+            names, histories = uploaded(world), request_histories(world)
+            copy_database(copy, ledger_file(world))
+            steps.incremental(site)
+            assert uploaded(world) == names
+            assert request_histories(world) == histories
+            figures = recover(world)
+            assert len(figures["unknown"]) == (0 if answered else len(histories))
+            world.sandbox.ccs.change(10, seed=7)
+            settle_down(world, site)
+        world.assert_quiet()
+        assert world.status()["suspect"] == []
+        assert {states.count("SYNCHRONIZED") for states in request_histories(world).values()} == {1}
+
+    def test_the_others_go_with_another_batch_under_names_of_their_own(self, world, copy):
+        request = world.sandbox.ccs.sync_requests()[0]
+        world.sandbox.ccs.set_state(request.sync_request_id, "CANCELED")
+        world.sandbox.ccs.touch(request.entity.ccs, request.pk_value1)
+        with steps.quick_site(world.settings) as site:
+            assert [str(key) for key in steps.incremental(site)] == ["delta-1", "delta-2"]
+            settle_down(world, site)
+        assert "C1-DCTEX_0001_00.csv" not in uploaded(world)
+        assert request_histories(world)[request.sync_request_id] == ["PENDING", "CANCELED"]
+        world.assert_quiet()
+
+
+def ledger_file(world) -> Path:
+    return Path(sa.make_url(world.settings.ledger).database)
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copies a whole database, as `sqlite3 SOURCE ".backup TARGET"` does, into one that others have open too."""
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+
+
+def request_histories(world) -> dict[str, list[str]]:
+    """The states that each sync request of CCS has been in."""
+    return {one.sync_request_id: list(one.history) for one in world.sandbox.ccs.sync_requests()}
