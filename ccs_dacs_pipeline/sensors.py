@@ -25,7 +25,7 @@ from ccs_dacs_pipeline.jobs import (
 )
 from ccs_dacs_pipeline.ledger import LedgerError, orphans
 from ccs_dacs_pipeline.ledger.foreign import Seen
-from ccs_dacs_pipeline.ledger.leases import INCREMENTAL, SNAPSHOTS, held_by_other, live_holders
+from ccs_dacs_pipeline.ledger.leases import INCREMENTAL, SNAPSHOTS, held_by_other, live_holders, pull_in
 from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage, gate_holder, highest_number
 from ccs_dacs_pipeline.ledger.report import answers_due, unfinished
 from ccs_dacs_pipeline.ledger.requests import unanswered
@@ -56,6 +56,11 @@ _LOOK_EVERY = timedelta(minutes=15)
 def back_off(attempts: int) -> timedelta:
     """Returns how long to wait after so many attempts before the next: doubling, at most an hour."""
     return min(_FIRST_WAIT * 2 ** min(attempts, 20), _LONGEST_WAIT) if attempts else timedelta()
+
+
+def is_over(wait: timedelta, *, since: datetime, now: datetime) -> bool:
+    """Says whether a wait is over; one that begins in a time to come is, once the clock was set back by so much."""
+    return abs(now - since) >= wait
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ def _is_ready(batch: Batch, view: View) -> bool:
         return view.gate is None
     if view.trouble is not None and not batch.rows_fixed:
         return False
-    return batch.updated + back_off(max(batch.attempts, 1)) <= view.now
+    return is_over(back_off(max(batch.attempts, 1)), since=batch.updated, now=view.now)
 
 
 def _waiting(going: Sequence[Batch], reason: str) -> str:
@@ -237,7 +242,7 @@ def is_dead(holder: str, last_event: datetime, *, holders: Collection[str], pati
         patience: how long a step waits for a lease.
         now: the present moment.
     """
-    return holder not in holders and last_event + 2 * patience < now
+    return holder not in holders and is_over(2 * patience, since=last_event, now=now)
 
 
 def _end_dead_runs(instance: dg.DagsterInstance, site: Site) -> None:
@@ -274,6 +279,8 @@ def _view(context: dg.SensorEvaluationContext, site: Site) -> View:
     except CcsError as error:
         trouble = str(error)
     grace = site.settings.ccs_call_seconds
+    with site.ledger.write() as db:
+        pull_in(db, site.settings.lease_seconds)
     with site.ledger.read() as db:
         lane_held = held_by_other(db, INCREMENTAL, grace=grace)
         return View(
@@ -341,7 +348,7 @@ def acknowledgements_sensor(*, running: bool) -> dg.SensorDefinition:
 
 def _look_is_due(db: Connection) -> bool:
     looked = datetime.fromtimestamp(marked(db, LOOKED) or 0, UTC)
-    return looked + _LOOK_EVERY < datetime.now(UTC) and bool(unanswered(db, 1))
+    return is_over(_LOOK_EVERY, since=looked, now=datetime.now(UTC)) and bool(unanswered(db, 1))
 
 
 def why_not_deliver(due: int, past: Sequence[tuple[dg.DagsterRunStatus, datetime]], present: datetime) -> str | None:
@@ -361,7 +368,7 @@ def why_not_deliver(due: int, past: Sequence[tuple[dg.DagsterRunStatus, datetime
         if status is not dg.DagsterRunStatus.FAILURE:
             break
         failures += 1
-    if failures and past[0][1].astimezone(UTC) + back_off(failures) > present:
+    if failures and not is_over(back_off(failures), since=past[0][1].astimezone(UTC), now=present):
         return f"{due} answers are due; the last {failures} deliveries failed, the next is tried later"
     return None
 
@@ -413,7 +420,7 @@ def why_not_transfer(seen: Sequence[Seen], *, quiet: float, under_way: bool) -> 
         return f"{len(seen)} foreign files may still be written"
     if under_way:
         return f"{len(resting)} foreign files are to be moved, and a transfer is queued or running"
-    if all(one.failed_ago is not None and one.failed_ago < _seconds_of(one.failures) for one in resting):
+    if all(one.failed_ago is not None and abs(one.failed_ago) < _seconds_of(one.failures) for one in resting):
         return f"{len(resting)} foreign files could not be moved and are tried again later, first {resting[0].name}"
     return None
 

@@ -19,6 +19,7 @@ from ccs_dacs_pipeline.sensors import (
     View,
     back_off,
     decide,
+    is_over,
     next_run_key,
     tags_of,
     why_not_deliver,
@@ -312,7 +313,7 @@ class TestWhatAlwaysHolds:
         decision = decide(view)
         for one in view.unfinished:
             if isinstance(decision, Ask) and decision.key == one.key and one.aside is not Aside.HELD:
-                assert one.updated + back_off(max(one.attempts, 1)) <= view.now
+                assert is_over(back_off(max(one.attempts, 1)), since=one.updated, now=view.now)
 
     @given(views())
     def test_a_run_that_is_under_way_is_not_asked_for_again(self, view: View):
@@ -477,3 +478,9 @@ class TestTransfers:
     )
     def test_no_transfer_and_the_reason_is_said(self, files: list[Seen], under_way: bool, reason: str):
         assert why_not_transfer(files, quiet=30, under_way=under_way) == reason
+
+
+@pytest.mark.parametrize(("hours", "over"), [(-2, True), (-0.5, False), (0.5, False), (1, True)])
+def test_a_wait_that_begins_in_a_time_to_come_is_over_once_the_clock_was_set_back_by_as_much(hours, over):
+    since = NOW - timedelta(hours=hours)
+    assert is_over(timedelta(hours=1), since=since, now=NOW) is over

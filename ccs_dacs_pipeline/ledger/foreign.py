@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ccs_dacs_pipeline.ledger.leases import database_time
+from ccs_dacs_pipeline.ledger.leases import shared_time
 from ccs_dacs_pipeline.ledger.schema import file_numbers, files, foreign_files, foreign_seen
 from ccs_dacs_pipeline.ledger.store import insert_missing, now, upsert
 
@@ -49,19 +49,23 @@ class Seen:
 
 def observe(db: Connection, looks: Mapping[str, Look]) -> None:
     """Records what a look at the extract folder found; what has changed since the last one stands still from now on."""
-    present = database_time(db)
-    known = {row.name: Look(row.bytes, row.modified) for row in db.execute(sa.select(foreign_seen))}
+    present = shared_time(db)
+    known = {row.name: row for row in db.execute(sa.select(foreign_seen))}
     gone = [{"gone": name} for name in known.keys() - looks.keys()]
     if gone:
         db.execute(sa.delete(foreign_seen).where(foreign_seen.c.name == sa.bindparam("gone")), gone)
+    # What stands still since a moment to come was seen before the clock was set back.
+    still = {
+        name for name, row in known.items() if Look(row.bytes, row.modified) == looks.get(name) and row.since <= present
+    }
     fresh = {"since": present, "failures": 0, "failed": None, "reason": None}
-    rows = [{"name": name, **vars(look), **fresh} for name, look in looks.items() if known.get(name) != look]
+    rows = [{"name": name, **vars(look), **fresh} for name, look in looks.items() if name not in still]
     upsert(db, foreign_seen, rows)
 
 
 def seen(db: Connection) -> list[Seen]:
     """Returns the files that the last look found, the oldest first."""
-    present = database_time(db)
+    present = shared_time(db)
     rows = db.execute(sa.select(foreign_seen).order_by(foreign_seen.c.modified, foreign_seen.c.name))
     return [
         Seen(
@@ -111,7 +115,7 @@ def record_delivered(db: Connection, name: str, look: Look, sha256: str, seconds
 
 def record_failure(db: Connection, name: str, reason: str) -> None:
     """Records that a file could not be moved, and why."""
-    values = {"failures": foreign_seen.c.failures + 1, "failed": database_time(db), "reason": reason}
+    values = {"failures": foreign_seen.c.failures + 1, "failed": shared_time(db), "reason": reason}
     db.execute(sa.update(foreign_seen).where(foreign_seen.c.name == name).values(values))
 
 

@@ -2,7 +2,8 @@
 
 Run status, run keys, cursors and pools of Dagster are no mutual exclusion (design.md, decision 4). A lease is; its
 token grows with every change of holder, so that a worker that slept through its term is refused when it wakes. Terms
-are measured by the database's clock, and by the holder also with the boot-time clock, which runs on in a suspension.
+are measured by a clock that all workers share, and by the holder also with the boot-time clock, which runs on in a
+suspension and which nobody sets.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from ccs_dacs_pipeline.ledger.schema import leases
-from ccs_dacs_pipeline.ledger.store import Ledger, LedgerError, insert_missing
+from ccs_dacs_pipeline.ledger.store import Ledger, LedgerError, insert_missing, mark, marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +34,11 @@ TRANSFERS = "transfers"
 """The lane of what moves foreign files."""
 
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_CLOCK = "clock"
+"""The mark under which a ledger on SQLite remembers when the machine began, by the wall clock of its first writer."""
+
+
 class LeaseLostError(LedgerError):
     """This worker's lease has passed to another or has run out; its effects are refused."""
 
@@ -44,13 +51,28 @@ def _boot_time() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def database_time(db: Connection) -> float:
-    """Seconds by the database's clock, the one clock that all workers share."""
+def shared_time(db: Connection) -> float:
+    """Seconds since 1970 by the one clock that all workers share: the server's, on SQLite that of the machine."""
     if db.dialect.name == "sqlite":
-        statement = "SELECT (julianday('now') - 2440587.5) * 86400.0"
-    else:
-        statement = "SELECT extract(epoch FROM clock_timestamp())"
-    return float(db.execute(sa.text(statement)).scalar_one())
+        return _machine_time(db)
+    return float(db.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
+
+def _machine_time(db: Connection) -> float:
+    """The time as it was when a worker first wrote since the machine was started, and the seconds since then.
+
+    Were it the wall clock, setting that forward would end the term of a worker that is at work, and setting it back
+    would keep the lease of a dead one for as long.
+    """
+    if not _BOOT_ID.exists():
+        return time.time()
+    boot, seconds = _BOOT_ID.read_text().strip(), _boot_time()
+    known = marked(db, _CLOCK)
+    if known is None or known["boot"] != boot:
+        known = {"boot": boot, "began": time.time() - seconds}
+        if db.get_execution_options().get("ledger_write"):
+            mark(db, _CLOCK, known)
+    return float(known["began"]) + seconds
 
 
 class Lease:
@@ -122,7 +144,7 @@ class Lease:
         since = _boot_time()
         with self._ledger.write() as db:
             held = (leases.c.name == self.name) & (leases.c.holder == self.holder) & (leases.c.token == self.token)
-            expires = database_time(db) + self._term
+            expires = shared_time(db) + self._term
             if db.execute(sa.update(leases).where(held).values(expires=expires)).rowcount != 1:
                 raise LeaseLostError(f"The lease {self.name!r} has passed to another worker.")
         self._deadline = since + self._term
@@ -173,28 +195,40 @@ def acquire(ledger: Ledger, name: str, holder: str, *, term: float, grace: float
     since = _boot_time()
     with ledger.write() as db:
         insert_missing(db, leases, [{"name": name, "holder": None, "token": 0, "expires": 0.0}])
+        pull_in(db, term)
         row = db.execute(sa.select(leases).where(leases.c.name == name).with_for_update()).one()
-        present = database_time(db)
-        if row.holder not in (None, holder) and row.expires + grace > present:
-            raise LeaseHeldError(
-                f"{name!r} is held by {row.holder}, for {row.expires + grace - present:.0f} s at most unless renewed. "
-                "Wait until it is done, or, if that worker is dead, until the time has passed."
-            )
+        present = shared_time(db)
+        left = row.expires + grace - present
+        held = row.holder not in (None, holder) and left > 0
         token = row.token if row.holder == holder else row.token + 1
-        db.execute(
-            sa.update(leases).where(leases.c.name == name).values(holder=holder, token=token, expires=present + term)
+        if not held:
+            values = {"holder": holder, "token": token, "expires": present + term}
+            db.execute(sa.update(leases).where(leases.c.name == name).values(values))
+    if held:
+        raise LeaseHeldError(
+            f"{name!r} is held by {row.holder}, for {left:.0f} s at most unless renewed. "
+            "Wait until it is done, or, if that worker is dead, until the time has passed."
         )
     had_before = bool(row.holder == holder)
     return Lease(ledger, name, holder, token, term=term, since=since, had_before=had_before)
 
 
+def pull_in(db: Connection, term: float) -> None:
+    """Lets every lease run out within a term: one that would run for longer is from before the clock was set back.
+
+    A holder that is alive puts its own right with its next renewal.
+    """
+    latest = shared_time(db) + term
+    db.execute(sa.update(leases).where(leases.c.expires > latest).values(expires=latest))
+
+
 def held_by_other(db: Connection, name: str, *, grace: float) -> bool:
     """Says whether somebody holds the lease now (for those who only look)."""
     row = db.execute(sa.select(leases.c.holder, leases.c.expires).where(leases.c.name == name)).first()
-    return row is not None and row.holder is not None and row.expires + grace > database_time(db)
+    return row is not None and row.holder is not None and row.expires + grace > shared_time(db)
 
 
 def live_holders(db: Connection, *, grace: float) -> set[str]:
     """Returns the holders of all leases that have not run out (for those who only look)."""
-    live = leases.c.holder.is_not(None) & (leases.c.expires + grace > database_time(db))
+    live = leases.c.holder.is_not(None) & (leases.c.expires + grace > shared_time(db))
     return {holder for holder in db.execute(sa.select(leases.c.holder).where(live)).scalars() if holder}

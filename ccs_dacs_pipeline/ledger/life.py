@@ -20,6 +20,7 @@ from ccs_dacs_pipeline.ledger.schema import (
     files,
     frames,
     gate,
+    journal,
     manifests,
     quarantine,
     requests,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 # Under this name the ledger remembers the numbers that a lost one has used.
 _RECOVERED = "recovered"
+_SNAPSHOT_CREATED = "snapshot created"
 
 
 class Stage(StrEnum):
@@ -275,7 +277,7 @@ def create_snapshot(
     for key, (low_id, high_id) in zip(shards, ranges, strict=True):
         _insert_batch(db, key, low_id, high_id)
     _allot_numbers(db, shards[0].owner, codes, first)
-    note(db, "snapshot created", shards[0].owner, shards=len(ranges))
+    note(db, _SNAPSHOT_CREATED, shards[0].owner, shards=len(ranges))
 
 
 def _refuse_unfinished_snapshot(holder: int | None) -> None:
@@ -492,14 +494,15 @@ def replay(db: Connection, owner: str) -> list[Batch]:
 
 
 def _refuse_stale_replay(db: Connection, shards: Sequence[Batch]) -> None:
-    first = min(batch.created for batch in shards)
-    later = sa.select(sa.func.count()).where(
-        batches.c.owner != shards[0].key.owner,
-        sa.or_(batches.c.delivered > first, batches.c.stage == Stage.PUBLISHING),
-    )
-    if db.execute(later).scalar():
+    """Refuses when others were delivered since the snapshot was made: by the order of the journal, not by a clock."""
+    owner = shards[0].key.owner
+    others = sa.select(batches.c.key).where(batches.c.owner != owner)
+    made = sa.select(sa.func.min(journal.c.id)).where(journal.c.batch == owner, journal.c.event == _SNAPSHOT_CREATED)
+    delivered = (journal.c.event == Stage.DELIVERED) & journal.c.batch.in_(others)
+    later = sa.exists().where(delivered, journal.c.id > made.scalar_subquery())
+    if db.execute(sa.select(later | sa.exists(others.where(batches.c.stage == Stage.PUBLISHING)))).scalar():
         raise BatchStateError(
-            f"Batches were delivered after {shards[0].key.owner} was read: a replay would put old data over new. "
+            f"Batches were delivered after {owner} was read: a replay would put old data over new. "
             "Make a new snapshot with `ccs-dacs initial --new`."
         )
 

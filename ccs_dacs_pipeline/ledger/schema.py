@@ -305,7 +305,7 @@ foreign_seen = sa.Table(
     sa.Column("name", sa.String(255), primary_key=True),
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("modified", Moment, nullable=False),
-    sa.Column("since", sa.Float, nullable=False),  # seconds of the database's own clock
+    sa.Column("since", sa.Float, nullable=False),  # by leases.shared_time
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
     sa.Column("failed", sa.Float),  # the last time, by the same clock
     sa.Column("reason", sa.Text),
@@ -317,7 +317,7 @@ leases = sa.Table(
     sa.Column("name", KEY, primary_key=True),
     sa.Column("holder", sa.String(120)),
     sa.Column("token", sa.BigInteger, nullable=False),
-    sa.Column("expires", sa.Float, nullable=False),  # seconds of the database's own clock
+    sa.Column("expires", sa.Float, nullable=False),  # by leases.shared_time
 )
 
 marks = sa.Table(

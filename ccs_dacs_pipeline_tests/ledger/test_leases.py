@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from ccs_dacs_pipeline.ledger import Ledger, LedgerError
+from ccs_dacs_pipeline.ledger import leases as leases_module
 from ccs_dacs_pipeline.ledger.leases import (
     INCREMENTAL,
     SNAPSHOTS,
@@ -16,6 +17,7 @@ from ccs_dacs_pipeline.ledger.leases import (
     LeaseLostError,
     acquire,
     held_by_other,
+    pull_in,
 )
 from ccs_dacs_pipeline.ledger.schema import leases
 from ccs_dacs_pipeline.ledger.store import mark, marked
@@ -58,6 +60,49 @@ def test_another_is_refused_and_told_who_has_it_and_for_how_long(ledger: Ledger)
     take(ledger, "run-1")
     with pytest.raises(LeaseHeldError, match=r"'incremental' is held by run-1, for (89|90) s at most"):
         take(ledger, "run-2")
+
+
+def test_a_lease_from_before_the_clock_was_set_back_runs_out_within_a_term(ledger: Ledger):
+    take(ledger, "run-1")
+    let_pass(ledger, -7200, INCREMENTAL)
+    with pytest.raises(LeaseHeldError, match=r"for (89|90) s at most"):
+        take(ledger, "run-2")
+    with ledger.write() as db:
+        pull_in(db, TERM)
+    let_pass(ledger, TERM + GRACE + 1, INCREMENTAL)
+    take(ledger, "run-2").check()
+
+
+def test_a_renewal_puts_a_lease_right_that_was_pulled_in(ledger: Ledger):
+    lease = take(ledger, "run-1")
+    with ledger.write() as db:
+        pull_in(db, 0.0)
+    lease.renew()
+    let_pass(ledger, TERM + GRACE - 1, INCREMENTAL)
+    with pytest.raises(LeaseHeldError):
+        take(ledger, "run-2")
+
+
+def test_on_sqlite_a_step_of_the_wall_clock_moves_no_term(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    if not ledger.is_sqlite:
+        pytest.skip("a server's clock is its own")
+    take(ledger, "run-1")
+    before = time.time()
+    monkeypatch.setattr(time, "time", lambda: before + 7200)
+    with pytest.raises(LeaseHeldError):
+        take(ledger, "run-2")
+
+
+def test_on_sqlite_the_leases_of_before_a_restart_of_the_machine_run_out(ledger: Ledger, monkeypatch, tmp_path):
+    if not ledger.is_sqlite:
+        pytest.skip("a server's clock is its own")
+    take(ledger, "run-1")
+    (tmp_path / "boot_id").write_text("another")
+    monkeypatch.setattr(leases_module, "_BOOT_ID", tmp_path / "boot_id")
+    monkeypatch.setattr(leases_module, "_boot_time", lambda: 5.0)
+    before = time.time()
+    monkeypatch.setattr(time, "time", lambda: before + TERM + GRACE + 1)
+    take(ledger, "run-2").check()
 
 
 def test_the_term_alone_does_not_let_another_take_it(ledger: Ledger):

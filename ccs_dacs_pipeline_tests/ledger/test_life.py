@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ccs_dacs_pipeline.ledger import Ledger, contents, life, report, requests
 from ccs_dacs_pipeline.ledger.life import Aside, BatchStateError, GateClosedError, Stage
-from ccs_dacs_pipeline.ledger.schema import batch_entities, extracts, files, journal, manifests, snapshots
+from ccs_dacs_pipeline.ledger.schema import batch_entities, batches, extracts, files, journal, manifests, snapshots
 from ccs_dacs_pipeline.ledger.store import now
 from ccs_dacs_pipeline.partitions import Mode, SyncBatch
 
@@ -556,6 +556,19 @@ def test_the_replay_of_a_snapshot_holds_the_gate_like_a_new_one(ledger: Ledger):
     assert gate(ledger) is None
     deliver(ledger, late)
     start_snapshot(ledger, 2)
+
+
+def test_a_stale_replay_of_a_snapshot_is_refused_though_the_clock_was_set_back_since(ledger: Ledger):
+    send_snapshot(ledger, start_snapshot(ledger, 1))
+    late = start_delta(ledger, 1, change("r1", "a"))
+    claim(ledger, late)
+    map_all(ledger, late)
+    seal(ledger, late)
+    deliver(ledger, late)
+    with ledger.write() as db:
+        db.execute(sa.update(batches).where(batches.c.key == str(late)).values(delivered=now() - timedelta(hours=9)))
+        with pytest.raises(BatchStateError, match="put old data over new"):
+            life.replay(db, "initial-1")
 
 
 def test_a_snapshot_s_replay_that_is_given_up_opens_the_gate(ledger: Ledger):
