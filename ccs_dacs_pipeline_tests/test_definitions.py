@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._utils.schedules import schedule_execution_time_iterator
 
 from ccs_dacs_pipeline.dacs.names import FileNameError
 from ccs_dacs_pipeline.definitions import build_defs
@@ -276,3 +279,13 @@ def test_no_secret_of_the_site_is_in_what_the_ui_is_told(monkeypatch: pytest.Mon
         monkeypatch.setenv(name, value)
     snapshot = RepositorySnap.from_def(build_defs().get_repository_def())
     assert canaries.in_text(dg.serialize_value(snapshot)) == []
+
+
+@pytest.mark.parametrize("day", [datetime(2026, 3, 7, tzinfo=UTC), datetime(2026, 10, 31, tzinfo=UTC)])
+def test_the_nightly_schedule_comes_once_a_day_where_clocks_change(day: datetime):
+    """Its hour is of UTC, which has no gap and no fold, whatever the zone of machine and site."""
+    (schedule,) = build_defs().get_repository_def().schedule_defs
+    zone = schedule.execution_timezone or "UTC"
+    ticks = schedule_execution_time_iterator(day.timestamp(), schedule.cron_schedule, zone)
+    seconds = [tick.timestamp() for tick in islice(ticks, 4)]
+    assert {later - earlier for earlier, later in pairwise(seconds)} == {timedelta(days=1).total_seconds()}

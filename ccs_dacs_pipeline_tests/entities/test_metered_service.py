@@ -128,3 +128,12 @@ def test_a_missing_start_date_quarantines_and_a_missing_end_date_does_not() -> N
 def test_xsd_has_the_base_zones_offset(zone: str, day: str, text: str) -> None:
     context = replace(INITIAL, time_zone=ZoneInfo(zone))
     assert written(MS, {"startDate": day}, profile=XSD, context=context)["Start Date Time"] == text
+
+
+def test_in_a_repeated_hour_the_link_that_began_later_counts_though_its_wall_clock_is_earlier() -> None:
+    links = [
+        {"servicePointId": "0000000001", "startDateTime": "2025-11-02T01:30:00-07:00", "stopDateTime": None},
+        {"servicePointId": "0000000002", "startDateTime": "2025-11-02T01:10:00-08:00", "stopDateTime": None},
+    ]
+    context = replace(INITIAL, time_zone=ZoneInfo("America/Los_Angeles"))
+    assert written(MS, {"servicePoints": links}, context=context)["External SP Id"] == "0000000002"
