@@ -6,6 +6,7 @@ The servers run on this machine, in processes of their own: OpenSSH's sshd and m
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import shutil
 import socket
@@ -24,7 +25,7 @@ from benchmarks.report import MIB, Grid, Report, spread, tell
 from ccs_dacs_pipeline.folders import Folder, LocalFolder, publish
 from ccs_dacs_pipeline.folders.bucket import Bucket
 from ccs_dacs_pipeline.folders.objects import ObjectFolder
-from ccs_dacs_pipeline.folders.sftp import SftpFolder
+from ccs_dacs_pipeline.folders.sftp import Echo, SftpFolder
 from ccs_dacs_pipeline.folders.sftp_server import SftpAccess, SftpServer
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def benchmark(folder: Path, *, megabytes: int, runs: int) -> Report:
         objects = ObjectFolder(bucket, "upload")
         works: dict[str, Callable[[], None]] = {
             "sftp openssh": lambda: sftp.put(path),
+            "sftp openssh verified": lambda: sftp.put_verified(path, sha256),
             "sftp unread": lambda: _published(source, unread, sha256),
             "sftp published": lambda: _published(source, sftp.folder, sha256),
             "s3 boto3": lambda: _boto3(path, bucket),
@@ -73,11 +75,13 @@ def benchmark(folder: Path, *, megabytes: int, runs: int) -> Report:
         ratios={
             "sftp unread / openssh": rates["sftp unread"] / rates["sftp openssh"],
             "sftp published / openssh": rates["sftp published"] / rates["sftp openssh"],
+            "sftp published / openssh verified": rates["sftp published"] / rates["sftp openssh verified"],
             "s3 published / boto3": rates["s3 published"] / rates["s3 boto3"],
         },
         notes=[
             "published: as the pipeline does it: hashed, synced, never overwriting, over SFTP read back.",
-            "unread: the same without reading back, as openssh's client leaves it.",
+            "unread: the same without reading back; openssh: its client's put alone, neither synced nor read back.",
+            "openssh verified: put and synced, got back, hashed and renamed, as the pipeline does it.",
         ],
     )
     peers = {"sftp": "sftp openssh", "s3": "s3 boto3"}
@@ -172,9 +176,20 @@ class _Unread(SftpFolder):
         super().__init__(folder.server, folder.path)
         self._sha256 = sha256
 
+    def echo(self, path: str) -> Echo:
+        """Returns one that reads nothing."""
+        return _Silence(self, path)
+
     def digest(self, path: str) -> str:
         """Returns what was sent; a visible file is looked at nevertheless."""
         return self._sha256 if path.rpartition("/")[2].startswith(".") else super().digest(path)
+
+
+class _Silence(Echo):
+    """Reads nothing back."""
+
+    def follow(self) -> None:
+        """Does nothing."""
 
 
 class _Sftp:
@@ -188,14 +203,25 @@ class _Sftp:
 
     def put(self, path: Path) -> None:
         """Sends the file by openssh's client."""
+        self._batch(f"put {path} openssh", "rm openssh")
+
+    def put_verified(self, path: Path, sha256: str) -> None:
+        """Sends the file by openssh's client, which syncs it; gets it back, compares it and gives it its name."""
+        back = self._place / "back"
+        self._batch(f"put -f {path} .openssh", f"get .openssh {back}")
+        with back.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise Failed("openssh's client brought back something else.")
+        back.unlink()
+        self._batch("rename .openssh openssh", "rm openssh")
+
+    def _batch(self, *commands: str) -> None:
         options = [
             *("-P", str(self._port), "-i", str(self._place / "user_key"), "-b", "-"),
             *("-o", f"UserKnownHostsFile={self._place / 'known_hosts'}", "-o", "IdentitiesOnly=yes"),
         ]
-        target = self._place / "upload" / "openssh"
-        batch = f"put {path} {target}\n".encode()
-        _call(["sftp", *options, f"{getpass.getuser()}@{_HOST}"], given=batch)
-        target.unlink()
+        batch = "\n".join([f"cd {self._place / 'upload'}", *commands, ""])
+        _call(["sftp", *options, f"{getpass.getuser()}@{_HOST}"], given=batch.encode())
 
 
 @contextmanager

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from ccs_dacs_pipeline.folders.folder import Data, Folder
 
-# What is sent or read again after a lost connection. Two are in memory at once: one under way, one being filled.
+# What is sent or read again after a lost connection. Three are in memory at once: one on its way to the server, the one
+# before it on its way back, one being filled.
 _BLOCK_BYTES = 4 * 1024 * 1024
 
 
@@ -134,6 +135,10 @@ class SftpFolder:
                 digest.update(block)
         return digest.hexdigest()
 
+    def echo(self, path: str) -> Echo:
+        """Returns what reads the file `path` of the server back while it is being written."""
+        return Echo(self, path)
+
     def remove_path(self, path: str) -> None:
         """Removes the file `path` of the server; an absent one is fine."""
         with suppress(FileMissing):
@@ -172,7 +177,8 @@ class SftpTemporaryFile(Counted):
     """A file that is being written to the server, in the folder it is meant for.
 
     Blocks go out one after the other while the next is being filled. After a lost connection the block under way is
-    sent again. The server offers no checksum, so `commit` reads the file back before anyone sees it.
+    sent again. The server offers no checksum, so the file is read back before anyone sees it: where that can be done
+    while the rest still goes out, and else by `commit`.
     """
 
     def __init__(self, folder: SftpFolder) -> None:
@@ -184,6 +190,8 @@ class SftpTemporaryFile(Counted):
         self._under_way: Future[None] | None = None
         self._handle: asyncssh.SFTPClientFile | None = None
         self._client: asyncssh.SFTPClient | None = None
+        self._connections = 0
+        self._echo = folder.echo(self._path)
         self._placed = False
 
     def write(self, data: Data) -> None:
@@ -206,7 +214,7 @@ class SftpTemporaryFile(Counted):
         where = self._folder.url
         with unfinished(where):
             size = self._folder.server.run(self._finish, where=where)
-            stored = self._folder.digest(self._path)
+            stored = self._stored()
         if (size, stored) != (self._bytes, self.sha256):
             raise FolderError(
                 f"{where}: what the server stored of {name} is not what was sent ({size} of {self._bytes} bytes, or "
@@ -223,6 +231,7 @@ class SftpTemporaryFile(Counted):
         if self._placed:
             return
         # What cannot be removed now is swept later.
+        self._echo.end()
         with suppress(FolderError):
             self._wait()
         with suppress(FolderError):
@@ -231,6 +240,8 @@ class SftpTemporaryFile(Counted):
 
     def _send(self) -> None:
         self._wait()
+        if self._sent:
+            self._echo.follow()
         block, offset = bytes(self._buffer), self._sent
         self._buffer.clear()
         self._sent += len(block)
@@ -251,8 +262,17 @@ class SftpTemporaryFile(Counted):
             with unfinished(self._folder.url), sftp_errors(self._folder.url):
                 under_way.result()
 
+    def _stored(self) -> str:
+        """Returns the SHA-256 of what the server holds of the finished file."""
+        echoed = self._echo.finish()
+        # A server that was started anew may have lost what it had taken, and given back, before.
+        if self._connections == 1 and echoed == self.sha256:
+            return echoed
+        return self._folder.digest(self._path)
+
     async def _opened(self, client: asyncssh.SFTPClient) -> asyncssh.SFTPClientFile:
         if self._handle is None or self._client is not client:
+            self._connections += 1
             # Made once; on a further connection it must be there still, or a sweep took it.
             flags = asyncssh.FXF_WRITE | (asyncssh.FXF_CREAT if self._handle is None else 0)
             self._handle, self._client = await client.open(self._path, flags, encoding=None), client
@@ -315,6 +335,53 @@ async def _replace(client: asyncssh.SFTPClient, temporary: str, final: str) -> N
         await client.rename(temporary, final)
 
 
+class Echo:
+    """Reads a file back while it is being written, each block once the server has taken it.
+
+    It can confirm a file and nothing else: it gives up on any error, as at a server that shows no file before it is
+    closed, and what it has read may be short.
+    """
+
+    def __init__(self, folder: SftpFolder, path: str) -> None:
+        self._folder = folder
+        self._path = path
+        self._digest = hashlib.sha256()
+        self._reader: _SftpReader | None = None
+        self._ended = False
+
+    def follow(self) -> None:
+        """Begins with the next block, which the server must have taken, once the one before is here."""
+        if self._ended:
+            return
+        try:
+            if self._reader is None:
+                self._reader = _SftpReader(self._folder, self._path)
+            else:
+                self._digest.update(self._reader.taken())
+                self._reader.begin()
+        except FolderError:
+            self.end()
+
+    def finish(self) -> str | None:
+        """Reads the last block and ends; returns the SHA-256 of all blocks, None when they could not be read."""
+        self.follow()
+        try:
+            if self._reader is None or self._ended:
+                return None
+            self._digest.update(self._reader.taken())
+            return self._digest.hexdigest()
+        except FolderError:
+            return None
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Gives the server's handle back."""
+        self._ended = True
+        if self._reader is not None:
+            self._reader.close()
+
+
 class _SftpReader(io.RawIOBase):
     """Reads a file in blocks, the next one under way while one is used; goes on after a lost connection."""
 
@@ -328,7 +395,8 @@ class _SftpReader(io.RawIOBase):
         self._stat: tuple[int | None, int | None] | None = None
         self._rest = memoryview(b"")
         folder.server.run(self._opened, where=folder.url_of(path))
-        self._under_way: Future[bytes] | None = self._begin()
+        self._under_way: Future[bytes] | None = None
+        self.begin()
 
     def readable(self) -> bool:
         """It is."""
@@ -346,12 +414,19 @@ class _SftpReader(io.RawIOBase):
 
     def block(self) -> bytes:
         """Returns the next block, empty at the end."""
-        if self._under_way is None:
+        block = self.taken()
+        if len(block) == _BLOCK_BYTES:
+            self.begin()
+        return block
+
+    def taken(self) -> bytes:
+        """Returns the block under way once it is here; empty when there is none."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is None:
             return b""
         with sftp_errors(self._folder.url_of(self._path)):
-            block = self._under_way.result()
+            block = under_way.result()
         self._offset += len(block)
-        self._under_way = self._begin() if len(block) == _BLOCK_BYTES else None
         return block
 
     def close(self) -> None:
@@ -359,19 +434,19 @@ class _SftpReader(io.RawIOBase):
         if not self.closed:
             # The block under way cannot be called back; its parts would complain into the log.
             with suppress(FolderError):
-                self.block()
-            self._under_way = None
+                self.taken()
             with suppress(FolderError):
                 self._folder.server.run(self._release, where=self._folder.url)
         super().close()
 
-    def _begin(self) -> Future[bytes]:
+    def begin(self) -> None:
+        """Begins to read the next block."""
         offset = self._offset
 
         async def read(client: asyncssh.SFTPClient) -> bytes:
             return await (await self._opened(client)).read(_BLOCK_BYTES, offset)
 
-        return self._folder.server.begin(read)
+        self._under_way = self._folder.server.begin(read)
 
     async def _opened(self, client: asyncssh.SFTPClient) -> asyncssh.SFTPClientFile:
         if self._handle is None or self._client is not client:

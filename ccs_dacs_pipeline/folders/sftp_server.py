@@ -34,6 +34,8 @@ _LOGIN_SECONDS = 30
 # Bounds one block, one listing: what a server that answers keep-alives but does no work would hold up for ever.
 _CALL_SECONDS = 300
 _KEEP_ALIVE_SECONDS = 15
+# How much the server may send before it must wait for us: two blocks of a file, so that distance costs little.
+_WINDOW_BYTES = 8 * 1024 * 1024
 # Ciphers that the processor computes come first; the others stay for servers that lack them.
 _CIPHERS = (
     "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr"
@@ -168,6 +170,7 @@ class SftpServer:
                 connect_timeout=_CONNECT_SECONDS,
                 login_timeout=_LOGIN_SECONDS,
                 keepalive_interval=_KEEP_ALIVE_SECONDS,
+                window=_WINDOW_BYTES,
             )
         except asyncssh.HostKeyNotVerifiable as error:
             raise ServerNotTrusted(self._mistrust(known_hosts)) from error

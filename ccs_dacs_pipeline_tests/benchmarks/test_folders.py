@@ -21,9 +21,21 @@ def test_rates_of_every_kind_beside_their_peers(tmp_path: Path) -> None:
     assert main([*words, "--folder", str(tmp_path)]) == 0
     figures = json.loads(out.read_text())
     rates = {one["name"]: one["rate"] for one in figures["results"] if "rate" in one}
-    assert list(rates) == ["sftp openssh", "sftp unread", "sftp published", "s3 boto3", "s3 published"]
+    assert list(rates) == [
+        "sftp openssh",
+        "sftp openssh verified",
+        "sftp unread",
+        "sftp published",
+        "s3 boto3",
+        "s3 published",
+    ]
     assert all(rate > 0 for rate in rates.values())
-    assert set(figures["ratios"]) == {"sftp unread / openssh", "sftp published / openssh", "s3 published / boto3"}
+    assert set(figures["ratios"]) == {
+        "sftp unread / openssh",
+        "sftp published / openssh",
+        "sftp published / openssh verified",
+        "s3 published / boto3",
+    }
     assert [one["name"] for one in figures["results"] if "move_ms" in one] == [
         "local 1 MiB",
         "local 2 MiB",

@@ -1,5 +1,7 @@
 """What is particular to SFTP: trust, login, lost connections, what the server stored, its errors."""
 
+import os
+import random
 import resource
 import stat
 import threading
@@ -7,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import asyncssh
 import pytest
@@ -214,6 +217,97 @@ def test_what_the_server_stored_is_read_back(places: Places, tmp_path: Path, fau
     with pytest.raises(FolderError, match="not what was sent"):
         put(folder, "name", bytes(5 * MIB))
     assert list((tmp_path / "in").iterdir()) == []
+
+
+class TestReadingBackMeanwhile:
+    """A file of several blocks is read back while it is written, and again as a whole where that cannot be trusted."""
+
+    SIZE = 14 * MIB
+
+    @pytest.fixture
+    def data(self) -> bytes:
+        return random.Random(1).randbytes(self.SIZE)
+
+    @pytest.fixture
+    def calls(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+        """Reads and writes of the server, with how many bytes they were about."""
+        calls: list[tuple[str, int]] = []
+        read, write = FaultySftp.read, FaultySftp.write
+
+        def reads(self: FaultySftp, file_obj: Any, offset: int, size: int) -> bytes:
+            data = cast("bytes", read(self, file_obj, offset, size))
+            calls.append(("read", len(data)))
+            return data
+
+        def writes(self: FaultySftp, file_obj: Any, offset: int, data: bytes) -> int:
+            calls.append(("write", len(data)))
+            return write(self, file_obj, offset, data)
+
+        monkeypatch.setattr(FaultySftp, "read", reads)
+        monkeypatch.setattr(FaultySftp, "write", writes)
+        return calls
+
+    def test_each_byte_is_read_once_and_the_first_before_the_last_is_written(
+        self, places: Places, tmp_path: Path, data: bytes, calls: list[tuple[str, int]]
+    ):
+        put(places.asyncssh.folder(tmp_path / "in"), "name", data)
+        kinds = [kind for kind, _ in calls]
+        assert sum(size for kind, size in calls if kind == "read") == self.SIZE
+        assert kinds.index("read") < len(kinds) - 1 - kinds[::-1].index("write")
+
+    def test_a_server_that_shows_no_file_before_it_is_closed(
+        self,
+        places: Places,
+        tmp_path: Path,
+        data: bytes,
+        calls: list[tuple[str, int]],
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        original_open, original_close = FaultySftp.open, FaultySftp.close
+        writing: list[object] = []
+
+        def opened(self: FaultySftp, path: bytes, flags: int, attrs: Any) -> Any:
+            if writing and not flags & asyncssh.FXF_WRITE:
+                raise asyncssh.SFTPNoSuchFile("not yet")
+            file = original_open(self, path, flags, attrs)
+            if flags & asyncssh.FXF_WRITE:
+                writing.append(file)
+            return file
+
+        def closed(self: FaultySftp, file_obj: Any) -> Any:
+            if file_obj in writing:
+                writing.remove(file_obj)
+            return original_close(self, file_obj)
+
+        monkeypatch.setattr(FaultySftp, "open", opened)
+        monkeypatch.setattr(FaultySftp, "close", closed)
+        put(places.asyncssh.folder(tmp_path / "in"), "name", data)
+        assert (tmp_path / "in" / "name").read_bytes() == data
+        assert sum(size for kind, size in calls if kind == "read") == self.SIZE
+
+    @pytest.mark.parametrize(("size", "at"), [(SIZE, "write"), (4 * MIB, "fsync")])
+    def test_a_server_that_has_lost_what_it_had_given_back(
+        self, places: Places, tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch, size: int, at: str
+    ):
+        """It was started anew, and what was not synced is gone, with size and time as they were."""
+        original = getattr(FaultySftp, at)
+        lost = threading.Event()
+
+        def start_anew(self: FaultySftp, file_obj: Any, offset: int = 12 * MIB, *data: bytes) -> Any:
+            if offset >= 12 * MIB and not lost.is_set():
+                lost.set()
+                before = os.fstat(file_obj.fileno())
+                os.pwrite(file_obj.fileno(), bytes(MIB), 0)
+                os.utime(file_obj.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
+                self._connection.abort()
+                raise asyncssh.SFTPConnectionLost("started anew")
+            return original(self, file_obj, *((offset, *data) if data else ()))
+
+        monkeypatch.setattr(FaultySftp, at, start_anew)
+        with pytest.raises(FolderError, match="not what was sent"):
+            put(places.asyncssh.folder(tmp_path / "in"), "name", data[:size])
+        assert lost.is_set()
+        assert list((tmp_path / "in").iterdir()) == []
 
 
 def test_a_full_server_is_named(places: Places, tmp_path: Path, faulty: type[FaultySftp]):
