@@ -27,6 +27,7 @@ def test_rates_of_every_kind_beside_their_peers(tmp_path: Path) -> None:
         "sftp unread",
         "sftp published",
         "s3 boto3",
+        "s3 boto3 plain",
         "s3 published",
     ]
     assert all(rate > 0 for rate in rates.values())
@@ -35,6 +36,7 @@ def test_rates_of_every_kind_beside_their_peers(tmp_path: Path) -> None:
         "sftp published / openssh",
         "sftp published / openssh verified",
         "s3 published / boto3",
+        "s3 published / boto3 plain",
     }
     assert [one["name"] for one in figures["results"] if "move_ms" in one] == [
         "local 1 MiB",
