@@ -129,7 +129,8 @@ def unzipped(read: Callable[[int], bytes], member: str) -> Iterator[bytes]:
             content = deflate.decompress(data, _BLOCK_BYTES)
         except zlib.error:
             raise _damaged(member) from None
-        taken += len(data) - len(deflate.unconsumed_tail) - len(deflate.unused_data)
+        # At the end zlib may give what follows as both: it leaves the tail as it was cut off before.
+        taken += len(data) - len(deflate.unused_data if deflate.eof else deflate.unconsumed_tail)
         crc, size = zlib.crc32(content, crc), size + len(content)
         if content:
             yield content

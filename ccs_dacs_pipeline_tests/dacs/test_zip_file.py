@@ -37,7 +37,7 @@ def text(size: int) -> bytes:
     return b"".join(b"%010d\tJohn Reddy\tjohn.reddy@example.com\n" % number for number in range(size // 46 + 1))[:size]
 
 
-@pytest.mark.parametrize("data", [b"", b"x", text(100_000), noise(3 * MIB)], ids=len)
+@pytest.mark.parametrize("data", [b"", b"x", text(100_000), text(10 * MIB), noise(3 * MIB)], ids=len)
 def test_the_standard_library_reads_it_and_so_do_we(folder: LocalFolder, data: bytes):
     pack(folder, [data])
     with zipfile.ZipFile(folder.path / NAME) as container:
