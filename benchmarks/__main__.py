@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import acknowledgements, charts, delta, folders, initial, latency, memory, peer_tools
+from benchmarks import acknowledgements, charts, delta, folders, initial, latency, memory, peer_tools, zipped
 from benchmarks.equality import Different
 from benchmarks.machine import Failed
 from benchmarks.report import Report, tell
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 def _initial(folder: Path, given: argparse.Namespace) -> Report:
+    if given.zip:
+        return zipped.benchmark(folder, persons=given.persons, runs=given.runs, settings=given.set)
     wanted = [peer for peer in peer_tools.PEERS if peer.name in given.peers]
     return initial.benchmark(folder, persons=given.persons, runs=given.runs, settings=given.set, peers=wanted)
 
@@ -48,7 +50,7 @@ def _acknowledgements(folder: Path, given: argparse.Namespace) -> Report:
 
 
 def _folders(folder: Path, given: argparse.Namespace) -> Report:
-    return folders.benchmark(folder, megabytes=given.megabytes, runs=given.runs)
+    return folders.benchmark(folder, megabytes=given.megabytes, runs=given.runs, extract_gib=given.extract_gib)
 
 
 WORK: dict[str, Callable[[Path, argparse.Namespace], Report]] = {
@@ -73,11 +75,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--set", type=_setting, action="append", default=[], metavar="NAME=VALUE", help="a setting")
     names = [peer.name for peer in peer_tools.PEERS]
     made.add_argument("--peers", nargs="*", choices=names, default=names, help="initial: which peers; none: alone")
+    made.add_argument("--zip", action="store_true", help="initial: zipped files against plain ones, without peers")
     made.add_argument("--sizes", type=int, nargs="+", help="memory: several sizes, in persons")
     made.add_argument("--latency", type=float, default=0.03, help="latency: seconds per call")
     made.add_argument("--requests", type=int, help="delta, acknowledgements: how many (1,000 and 50,000)")
     made.add_argument("--backlog", type=int, default=20_000, help="delta: requests worked off in deltas; 0: none")
     made.add_argument("--megabytes", type=int, default=256, help="folders: size of the file, MiB")
+    made.add_argument(
+        "--extract-gib", type=float, default=0, help="folders: an extract of so many GiB in parts besides"
+    )
     made.add_argument("--out", type=Path, default=Path("docs/charts"), help="charts: folder for the SVG files")
     return made
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
+import zipfile
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -46,13 +49,23 @@ def row_sets(files: Mapping[str, Iterable[Path]], dialect: Dialect) -> dict[str,
 
 
 def _lines(path: Path, dialect: Dialect, width: int) -> Iterator[str]:
-    with path.open(encoding="utf-8", newline="\n") as file:
+    with _opened(path) as file:
         if dialect == "plain":
             for line in file:
                 yield line.removesuffix("\n")
         else:
             for row in csv.reader(file, delimiter="\t"):
                 yield "\t".join(row[:width])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    if path.suffix != ".zip":
+        with path.open(encoding="utf-8", newline="\n") as file:
+            yield file
+        return
+    with zipfile.ZipFile(path) as container, container.open(path.stem) as member:
+        yield io.TextIOWrapper(member, encoding="utf-8", newline="\n")
 
 
 def check_same(name: str, found: Mapping[str, RowSet], expected: Mapping[str, RowSet]) -> None:

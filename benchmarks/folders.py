@@ -1,4 +1,4 @@
-"""Rates of the folders: SFTP beside openssh's own client, object storage beside boto3, a local move at several sizes.
+"""Rates of the folders: SFTP beside openssh's own client, object storage beside boto3, local moves, extracts in parts.
 
 The servers run on this machine, in processes of their own: OpenSSH's sshd and moto. Rounds are interleaved.
 """
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import boto3
 from botocore.config import Config
 
+from benchmarks import extract
 from benchmarks.machine import Failed
 from benchmarks.report import MIB, Grid, Report, spread, tell
 from ccs_dacs_pipeline.folders import Folder, LocalFolder, publish
@@ -39,17 +40,20 @@ _BLOCK_BYTES = MIB
 _NAME = "C1-DCTIL_0001_00.csv"
 
 
-def benchmark(folder: Path, *, megabytes: int, runs: int) -> Report:
+def benchmark(folder: Path, *, megabytes: int, runs: int, extract_gib: float = 0) -> Report:
     """Compares.
 
     Args:
         folder: an empty folder for everything.
         megabytes: size of the file that goes over SFTP and into object storage, MiB.
         runs: rounds; the first one more is thrown away.
+        extract_gib: size of an extract that is written, read back and delivered in parts besides, GiB; 0: none.
 
     Raises:
         Failed: sshd or sftp is not installed, or a server does not start.
     """
+    # First of all, while this process has no servers below it whose memory would count.
+    extracts = _extracts(folder / "rows", megabytes, extract_gib)
     source = LocalFolder(folder / "extract")
     sha256 = _made(source, _NAME, megabytes * MIB)
     path = source.path / _NAME
@@ -97,8 +101,17 @@ def benchmark(folder: Path, *, megabytes: int, runs: int) -> Report:
     report.tables = [
         Grid(f"{megabytes:,} MiB, median of {runs}", ("", "seconds", "MiB/s", "of the peer"), rows),
         _local(folder, (1, megabytes, 4 * megabytes), runs, report),
+        extract.table(extracts),
     ]
+    report.results += map(extract.as_result, extracts)
     return report
+
+
+def _extracts(folder: Path, megabytes: int, gib: float) -> list[extract.Figures]:
+    sizes = {"plain": (megabytes * MIB, extract.PLAIN), "zip": (megabytes * MIB, extract.ZIPPED)}
+    if gib:
+        sizes[f"plain, {gib:g} GiB"] = (int(gib * 1024 * MIB), extract.PLAIN)
+    return [extract.measure(folder, name=name, size=size, template=form) for name, (size, form) in sizes.items()]
 
 
 def _local(folder: Path, megabytes: Sequence[int], runs: int, report: Report) -> Grid:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks import pipeline
 from benchmarks.initial import summary
-from benchmarks.report import MIB, Grid, Report, spread
+from benchmarks.report import Report
 from benchmarks.sandbox import SandboxProcess
-from benchmarks.variants import Variant, compare
+from benchmarks.variants import Variant, compare, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,17 +40,6 @@ def benchmark(folder: Path, *, persons: int, runs: int, latency: float, settings
         results=results,
         ratios={"with latency / loopback": share},
     )
-    rows = [
-        (
-            one["label"],
-            spread([each["seconds"] for each in one["runs"]]),
-            f"{one['rate']:,.0f}",
-            f"{one['rate'] / results[0]['rate']:.0%}",
-            f"{one['cpu']:,.1f}",
-            f"{one['peak'] / MIB:,.0f}",
-        )
-        for one in results
-    ]
     title = f"Latency: pages of {page_size:,}, {concurrency} at once, {results[0]['rows']:,} records, median of {runs}"
-    report.tables = [Grid(title, ("", "seconds", "records/s", "of loopback", "CPU s", "peak RSS MiB"), rows)]
+    report.tables = [table(title, "of loopback", results)]
     return report

@@ -84,6 +84,6 @@ def paging(settings: Mapping[str, object]) -> tuple[int, int]:
 
 
 def files(data: Path) -> dict[str, list[Path]]:
-    """The published extract files, by entity of DACS."""
+    """The published extract files, zipped or not, by entity of DACS."""
     prefixes = {"contact": "C1-DCT", "metered_service_point": "C1-DSP", "metered_service": "C1-DMS"}
-    return {name: sorted((data / "upload").glob(f"{prefix}*.csv")) for name, prefix in prefixes.items()}
+    return {name: sorted((data / "upload").glob(f"{prefix}*.csv*")) for name, prefix in prefixes.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import pipeline
 from benchmarks.equality import check_same, row_sets
-from benchmarks.report import tell
+from benchmarks.report import MIB, Grid, spread, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,3 +47,19 @@ def compare(folder: Path, variants: Sequence[Variant], *, runs: int) -> dict[str
             results[variant.name].append(figures | {"rows": sum(one.rows for one in found.values())})
             tell(f"  {variant.name}: {measured.seconds:.1f} s")
     return results
+
+
+def table(title: str, share: str, results: Sequence[Mapping[str, Any]]) -> Grid:
+    """The conditions' medians, each with its rate as a share of the first's."""
+    rows = [
+        (
+            one["label"],
+            spread([each["seconds"] for each in one["runs"]]),
+            f"{one['rate']:,.0f}",
+            f"{one['rate'] / results[0]['rate']:.0%}",
+            f"{one['cpu']:,.1f}",
+            f"{one['peak'] / MIB:,.0f}",
+        )
+        for one in results
+    ]
+    return Grid(title, ("", "seconds", "records/s", share, "CPU s", "peak RSS MiB"), rows)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @pytest.mark.skipif(SSHD is None, reason="sshd is not installed (Debian's package openssh-server)")
 def test_rates_of_every_kind_beside_their_peers(tmp_path: Path) -> None:
     out = tmp_path / "folders.json"
-    words = ["folders", "--megabytes", "2", "--runs", "1", "--json", str(out)]
+    words = ["folders", "--megabytes", "2", "--runs", "1", "--extract-gib", "0.003", "--json", str(out)]
     assert main([*words, "--folder", str(tmp_path)]) == 0
     figures = json.loads(out.read_text())
     rates = {one["name"]: one["rate"] for one in figures["results"] if "rate" in one}
@@ -43,3 +43,8 @@ def test_rates_of_every_kind_beside_their_peers(tmp_path: Path) -> None:
         "local 2 MiB",
         "local 8 MiB",
     ]
+    extracts = {one["name"]: one for one in figures["results"] if "sizes" in one}
+    assert list(extracts) == ["plain", "zip", "plain, 0.003 GiB"]
+    assert extracts["plain"]["sizes"] == [extracts["plain"]["content"]]
+    assert extracts["plain"]["rows"] == extracts["zip"]["rows"] < extracts["plain, 0.003 GiB"]["rows"]
+    assert sum(extracts["zip"]["sizes"]) < extracts["zip"]["content"] == extracts["plain"]["content"]

@@ -33,3 +33,13 @@ def test_figures_of_fetching_and_of_the_pipeline(tmp_path: Path) -> None:
         assert len(one["runs"]) == 1
     assert set(figures["ratios"]) == {"pipeline / fetch", "pipeline / fetch-own-client"}
     assert {"ccs__person", "dacs__contact", "extract__contact"} <= {stage["name"] for stage in figures["stages"]}
+
+
+def test_figures_of_zipped_files_beside_plain_ones(tmp_path: Path) -> None:
+    out = tmp_path / "zip.json"
+    words = ["initial", "--zip", "--persons", str(PERSONS), "--runs", "1", "--json", str(out)]
+    assert main([*words, "--folder", str(tmp_path)]) == 0
+    figures = json.loads(out.read_text())
+    assert [one["name"] for one in figures["results"]] == ["plain", "zip"]
+    assert figures["results"][0]["rows"] == figures["results"][1]["rows"] > PERSONS
+    assert figures["ratios"]["seconds with zip / plain"] > 0
