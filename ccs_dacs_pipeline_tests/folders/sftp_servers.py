@@ -169,8 +169,11 @@ def _descendants(pid: int) -> list[int]:
 
 
 @contextmanager
-def openssh_server(folder: Path) -> Iterator[OpensshServed]:
-    """Serves the whole file system to the user of this process, by an encrypted key."""
+def openssh_server(folder: Path, *, user: str | None = None) -> Iterator[OpensshServed]:
+    """Serves the whole file system by an encrypted key, to the user of this process or, for root, to another one.
+
+    The other user must be able to reach `folder`.
+    """
     if SSHD is None:
         pytest.skip("sshd is not installed (Debian's package openssh-server)")
     if os.geteuid() == 0:
@@ -204,7 +207,7 @@ Subsystem sftp internal-sftp
             key_passphrase="canary-passphrase",
             known_hosts=known_hosts(folder / "known_hosts", port, host_key),
         )
-        yield OpensshServed(port, getpass.getuser(), access, process)
+        yield OpensshServed(port, user or getpass.getuser(), access, process)
     finally:
         process.terminate()
         process.wait()

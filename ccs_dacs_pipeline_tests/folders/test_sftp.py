@@ -1,6 +1,8 @@
 """What is particular to SFTP: trust, login, lost connections, what the server stored, its errors."""
 
+import getpass
 import os
+import pwd
 import random
 import resource
 import stat
@@ -26,8 +28,14 @@ from ccs_dacs_pipeline.folders import sftp_server as module
 from ccs_dacs_pipeline.folders.sftp import SftpFolder
 from ccs_dacs_pipeline.folders.sftp_server import ServerNotTrusted, SftpAccess
 from ccs_dacs_pipeline_tests.folders.conftest import Places
-from ccs_dacs_pipeline_tests.folders.files import content, put, sha256
-from ccs_dacs_pipeline_tests.folders.sftp_servers import FaultySftp, Served, asyncssh_server, known_hosts
+from ccs_dacs_pipeline_tests.folders.files import content, public_directory, put, sha256
+from ccs_dacs_pipeline_tests.folders.sftp_servers import (
+    FaultySftp,
+    Served,
+    asyncssh_server,
+    known_hosts,
+    openssh_server,
+)
 
 MIB = 1024 * 1024
 
@@ -335,6 +343,30 @@ def test_permission_denied_is_named_with_the_way_out(places: Places, tmp_path: P
             with pytest.raises(FolderDenied, match=rf"{folder.url}.*Let the user of the folder's URL"):
                 put(folder, "name", b"x")
     assert list((tmp_path / "in").iterdir()) == []
+
+
+def test_permission_denied_by_openssh_to_a_user_who_is_not_root():
+    user = "nobody" if os.geteuid() == 0 else getpass.getuser()
+    if user not in {one.pw_name for one in pwd.getpwall()}:
+        pytest.skip("this system has no user nobody, and to root nothing is denied")
+    with public_directory() as place, openssh_server(place, user=user) as served:
+        path = place / "in"
+        path.mkdir()
+        (path / "unreadable").write_bytes(b"x")
+        (path / "unreadable").chmod(0o000)
+        path.chmod(0o555)
+        folder = served.folder(path)
+        assert folder.names() == ["unreadable"]
+        for denied in (
+            lambda: put(folder, "name", b"x"),
+            lambda: folder.sha256("unreadable"),
+            lambda: folder.remove("unreadable"),
+        ):
+            with pytest.raises(FolderDenied, match=rf"{folder.url}.*Let the user of the folder's URL"):
+                denied()
+        folder.close()
+        assert [one.name for one in path.iterdir()] == ["unreadable"]
+        path.chmod(0o755)
 
 
 def test_the_answer_to_a_rename_may_be_lost(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
