@@ -56,12 +56,14 @@ class SftpAccess:
         key_file: the user's private key, in OpenSSH's or PEM format.
         key_passphrase: what the private key is encrypted with.
         known_hosts: the file of known host keys; None for the user's own, `~/.ssh/known_hosts`.
+        settings: how the names of the settings begin that password and key are from, for messages.
     """
 
     password: str | None = field(default=None, repr=False)
     key_file: Path | None = None
     key_passphrase: str | None = field(default=None, repr=False)
     known_hosts: Path | None = None
+    settings: str = "CCS_DACS_SFTP"
 
 
 class SftpServer:
@@ -177,7 +179,7 @@ class SftpServer:
         except asyncssh.PermissionDenied as error:
             raise FolderDenied(
                 f"{self.url}: the server refused the user. Look after the user name in the folder's URL, and "
-                "CCS_DACS_SFTP_PASSWORD or CCS_DACS_SFTP_KEY_FILE, then repeat."
+                f"{self._access.settings}_PASSWORD or {self._access.settings}_KEY_FILE, then repeat."
             ) from error
 
     async def _disconnect(self) -> None:
@@ -191,7 +193,7 @@ class SftpServer:
         if not path.is_file():
             raise ServerNotTrusted(
                 f"{self.url}: no file of known host keys at {path}. {self._scan} and write the line to a file that "
-                "CCS_DACS_SFTP_KNOWN_HOSTS names."
+                "CCS_DACS_SFTP_KNOWN_HOSTS, or the folder's own setting, names."
             )
         return path
 
@@ -200,16 +202,16 @@ class SftpServer:
         if access.key_file is None:
             if access.password is None:
                 raise FolderDenied(
-                    f"{self.url}: neither password nor key is set. Set CCS_DACS_SFTP_PASSWORD or "
-                    "CCS_DACS_SFTP_KEY_FILE."
+                    f"{self.url}: neither password nor key is set. Set {access.settings}_PASSWORD or "
+                    f"{access.settings}_KEY_FILE."
                 )
             return []
         try:
             return [asyncssh.read_private_key(access.key_file.expanduser(), access.key_passphrase)]
         except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
             raise FolderDenied(
-                f"{self.url}: the key in CCS_DACS_SFTP_KEY_FILE cannot be read ({type(error).__name__}). Let this user "
-                "read the file, and set CCS_DACS_SFTP_KEY_PASSPHRASE to the passphrase where it has one."
+                f"{self.url}: the key in {access.settings}_KEY_FILE cannot be read ({type(error).__name__}). Let this "
+                f"user read the file, and set {access.settings}_KEY_PASSPHRASE to the passphrase where it has one."
             ) from error
 
     def _mistrust(self, known_hosts: Path) -> str:

@@ -21,8 +21,13 @@ _KINDS = "a path, file:///path, sftp://user@host:port/path or s3://bucket/prefix
 
 @dataclass(frozen=True)
 class FolderAccess:
-    """What opens the folders that are not local: the settings of that name, without the prefix."""
+    """What opens a folder that is not local: the settings of that name, without the prefix.
 
+    Attributes:
+        sftp_settings: how the names of the settings begin that password and key are from, for messages.
+    """
+
+    sftp_settings: str = "CCS_DACS_SFTP"
     sftp_password: str | None = field(default=None, repr=False)
     sftp_key_file: Path | None = None
     sftp_key_passphrase: str | None = field(default=None, repr=False)
@@ -87,6 +92,7 @@ def _sftp(url: SplitResult, setting: str, access: FolderAccess) -> SftpFolder:
     from ccs_dacs_pipeline.folders.sftp_server import SftpAccess, SftpServer  # noqa: PLC0415
 
     entered = SftpAccess(
+        settings=access.sftp_settings,
         password=access.sftp_password,
         key_file=access.sftp_key_file,
         key_passphrase=access.sftp_key_passphrase,

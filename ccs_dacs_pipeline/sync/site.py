@@ -124,7 +124,7 @@ class Site:
 
     def _folder(self, name: Literal["extract", "upload"]) -> Folder:
         folder = open_folder(
-            self.settings.folder(name), setting=variable(f"{name}_url"), access=folder_access(self.settings)
+            self.settings.folder(name), setting=variable(f"{name}_url"), access=folder_access(self.settings, name)
         )
         self._opened.append(folder)
         return folder
@@ -167,17 +167,21 @@ def connection(settings: Settings) -> Connection:
     )
 
 
-def folder_access(settings: Settings) -> FolderAccess:
-    """Returns what opens the folders that are not local."""
+def folder_access(settings: Settings, name: Literal["extract", "upload"]) -> FolderAccess:
+    """Returns what opens a folder that is not local: on SFTP by its own password or key, or else by the shared ones."""
 
     def revealed(secret: SecretStr | None) -> str | None:
         return secret.get_secret_value() if secret else None
 
+    # All or none of them, so that no server is offered what is meant for another one.
+    own = any(getattr(settings, f"{name}_sftp_{part}") for part in ("password", "key_file", "key_passphrase"))
+    sftp = f"{name}_sftp" if own else "sftp"
     return FolderAccess(
-        sftp_password=revealed(settings.sftp_password),
-        sftp_key_file=settings.sftp_key_file,
-        sftp_key_passphrase=revealed(settings.sftp_key_passphrase),
-        sftp_known_hosts=settings.sftp_known_hosts,
+        sftp_settings=variable(sftp),
+        sftp_password=revealed(getattr(settings, f"{sftp}_password")),
+        sftp_key_file=getattr(settings, f"{sftp}_key_file"),
+        sftp_key_passphrase=revealed(getattr(settings, f"{sftp}_key_passphrase")),
+        sftp_known_hosts=getattr(settings, f"{name}_sftp_known_hosts") or settings.sftp_known_hosts,
         s3_endpoint=settings.s3_endpoint,
         s3_region=settings.s3_region,
         s3_access_key=settings.s3_access_key,
