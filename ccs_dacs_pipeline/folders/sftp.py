@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from ccs_dacs_pipeline.folders.folder import Data, Folder
 
 # What is sent or read again after a lost connection. Three are in memory at once: one on its way to the server, the one
-# before it on its way back, one being filled.
-_BLOCK_BYTES = 4 * 1024 * 1024
+# before it on its way back, one being filled. As large as the window that OpenSSH opens for what comes: with larger
+# ones its server would keep what is written waiting for what is read.
+_BLOCK_BYTES = 2 * 1024 * 1024
 
 
 class SftpFolder:

@@ -34,7 +34,7 @@ _LOGIN_SECONDS = 30
 # Bounds one block, one listing: what a server that answers keep-alives but does no work would hold up for ever.
 _CALL_SECONDS = 300
 _KEEP_ALIVE_SECONDS = 15
-# How much the server may send before it must wait for us: two blocks of a file, so that distance costs little.
+# How much the server may send before it must wait for us: several blocks of a file, so that distance costs little.
 _WINDOW_BYTES = 8 * 1024 * 1024
 # Ciphers that the processor computes come first; the others stay for servers that lack them.
 _CIPHERS = (

@@ -293,7 +293,7 @@ class TestReadingBackMeanwhile:
         assert (tmp_path / "in" / "name").read_bytes() == data
         assert sum(size for kind, size in calls if kind == "read") == self.SIZE
 
-    @pytest.mark.parametrize(("size", "at"), [(SIZE, "write"), (4 * MIB, "fsync")])
+    @pytest.mark.parametrize(("size", "at"), [(SIZE, "write"), (2 * MIB, "fsync")])
     def test_a_server_that_has_lost_what_it_had_given_back(
         self, places: Places, tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch, size: int, at: str
     ):
