@@ -21,12 +21,14 @@ import polars as pl
 from ccs_dacs_pipeline.folders import FolderError, LocalFolder
 from ccs_dacs_pipeline.folders.local import folder_errors, make_folder, sync_folder
 from ccs_dacs_pipeline.folders.url import local_path
+from ccs_dacs_pipeline.parallel import ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 SETTING = "FRAMES_URL"
+_READ_AHEAD = 2
 # Batch keys as partitions have them; assets as Dagster prints their keys, "ccs/person".
 _BATCH = re.compile(r"[A-Za-z0-9_-]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
@@ -139,12 +141,12 @@ class FrameStore:
             return _stored(place) if place.is_dir() else None
 
     def read(self, batch: str, asset: str) -> Iterator[pl.DataFrame]:
-        """Returns the chunks one by one, as they were written.
+        """Returns the chunks one by one, as they were written, some of them read ahead.
 
         Raises:
             FramesMissing: nothing is stored.
         """
-        return (chunk.read() for chunk in self.chunks(batch, asset))
+        return ahead(Chunk.read, self.chunks(batch, asset), window=_READ_AHEAD)
 
     def chunks(self, batch: str, asset: str) -> list[Chunk]:
         """Returns the chunks, in order and yet to be read, so that several can be at once.

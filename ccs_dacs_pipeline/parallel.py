@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-CORES = os.cpu_count() or 1
-"""How many threads keep the machine busy with work that runs outside the interpreter lock, as polars' does."""
+WORKERS = 2 * (os.cpu_count() or 1)
+"""How many threads keep the machine busy with work that mostly runs outside the interpreter lock, as polars' does.
+
+More than there are cores, since each waits now and then: for the lock, or for the disk.
+"""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

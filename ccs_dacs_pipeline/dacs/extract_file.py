@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from ccs_dacs_pipeline.dacs.zip_file import ZippedContent, content_limit, member_of
-from ccs_dacs_pipeline.parallel import CORES, ahead
+from ccs_dacs_pipeline.parallel import WORKERS, ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -154,7 +154,7 @@ def _header(layout: EntityLayout, dialect: Dialect) -> bytes:
 def _blocks(frames: Iterable[pl.DataFrame], layout: EntityLayout, dialect: Dialect, *, file: str) -> Iterator[bytes]:
     """Yields each frame as encoded records, once its columns, order and values are found right."""
     checked = _checked(frames, layout, file=file)
-    return ahead(lambda item: _encoded(item[0], dialect, file=file, records=item[1]), checked, window=CORES)
+    return ahead(lambda item: _encoded(item[0], dialect, file=file, records=item[1]), checked, window=WORKERS)
 
 
 def _checked(frames: Iterable[pl.DataFrame], layout: EntityLayout, *, file: str) -> Iterator[tuple[pl.DataFrame, int]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import polars as pl
 
 from ccs_dacs_pipeline.dacs.zip_file import unzipped
-from ccs_dacs_pipeline.parallel import CORES, ahead
+from ccs_dacs_pipeline.parallel import WORKERS, ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -114,7 +114,7 @@ def verify_file(
 
     total = _Findings()
     rows, last_id = 0, previous_id
-    for part in ahead(lambda item: _Block(layout, dialect, *item), numbered(), window=CORES):
+    for part in ahead(lambda item: _Block(layout, dialect, *item), numbered(), window=WORKERS):
         if part.first_id is not None and part.first_id[1] <= (last_id or ""):
             total.add(Rule.EXTERNAL_IDS_ASCENDING, [part.first_id[0]], layout.id_column, _FALLING)
         total.extend(part.found)

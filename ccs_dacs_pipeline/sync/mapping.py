@@ -16,7 +16,7 @@ from ccs_dacs_pipeline.ledger import contents, orphans, requests
 from ccs_dacs_pipeline.ledger.contents import Finding, Frame, Tally
 from ccs_dacs_pipeline.ledger.life import BatchStateError, get, refuse_aside, stop
 from ccs_dacs_pipeline.ledger.requests import Outcome
-from ccs_dacs_pipeline.parallel import CORES, ahead
+from ccs_dacs_pipeline.parallel import WORKERS, ahead
 from ccs_dacs_pipeline.partitions import Mode
 from ccs_dacs_pipeline.sync.stored import recorded_frame
 
@@ -143,7 +143,7 @@ class _Mapping:
             return raw[self.entity.id_member], mapped
 
         chunks = enumerate(self.site.frames.chunks(str(self.batch.key), self.entity.source))
-        for ids, mapped in ahead(map_chunk, chunks, window=CORES):
+        for ids, mapped in ahead(map_chunk, chunks, window=WORKERS):
             self._collect(ids, mapped)
             self.judge(eligible=self.fetched)
 
