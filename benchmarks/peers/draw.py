@@ -24,6 +24,7 @@ def _save(figure: Any, path: Path) -> None:  # noqa: ANN401 -- the library has n
 def _line(path: Path, points: list[tuple[float, float]], title: str, across: str, up: str) -> None:
     figure, axes = plt.subplots(figsize=(6, 3.5))
     axes.plot(*zip(*sorted(points), strict=True), marker="o")
+    axes.margins(0.1)
     axes.set(title=title, xlabel=across, ylabel=up, xlim=(0, None), ylim=(0, None))
     axes.grid(alpha=0.3)
     _save(figure, path)
@@ -49,6 +50,8 @@ def _rates(folder: Path, reports: Reports) -> None:
             axes.bar_label(bars, fmt="{:,.0f}", padding=3)
             axes.invert_yaxis()
             axes.margins(x=0.2)
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+            axes.xaxis.set_major_formatter("{x:,.0f}")
             axes.set(title="Records per second, all three entities", xlabel="records/s")
             _save(figure, folder / "rates.svg")
 
