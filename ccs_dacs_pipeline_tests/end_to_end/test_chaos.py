@@ -116,7 +116,8 @@ def test_answers_in_disorder_while_ccs_is_down_half_the_time(make_world):
     rng = random.Random(seed)
     world = make_world(
         sandbox={"persons": round(ANSWERS / _PER_PERSON), "upload_folder": None, "bad_share": 0.0},
-        settings={"ccs_call_seconds": 1, "ccs_page_size": 1000, "delta_max_requests": 5000},
+        # Nobody dies here, and a simulated CCS of this size, in the same process, may hold everything up for seconds.
+        settings={"ccs_call_seconds": 10, "lease_seconds": 60, "ccs_page_size": 1000, "delta_max_requests": 5000},
     )
     ids = sent_requests(world)
     rng.shuffle(ids)
