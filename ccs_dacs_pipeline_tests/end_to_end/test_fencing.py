@@ -6,6 +6,7 @@ Nothing is made older here: the successor waits for the real term and call limit
 from __future__ import annotations
 
 import os
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,7 +69,8 @@ def test_a_worker_that_wakes_after_its_successor_has_finished_is_refused(world, 
             assert broken(world, watcher) == []
             os.kill(old.pid, signal.SIGCONT)
             assert workers.ended(old) == 1
-        assert "LeaseLostError" in log.read_text()[before:]
+        # Or it ends by a call of another thread, which was under way when all were stopped and has outlived its time.
+        assert re.search("LeaseLostError|no complete answer", log.read_text()[before:])
         settle_down(world, site)
         assert broken(world, watcher) == []
 
