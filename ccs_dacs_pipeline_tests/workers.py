@@ -76,9 +76,17 @@ WORKS: dict[str, Callable[..., None]] = {
 }
 
 
-def start(world: World, work: str, *args: object, point: Point | None = None, stop: bool = False) -> BaseProcess:
-    """Starts a worker; at the point, where one is given, it is killed, or stopped."""
-    order = (world.settings, log_of(world), work, args, point, signal.SIGSTOP if stop else signal.SIGKILL)
+def start(
+    world: World,
+    work: str,
+    *args: object,
+    point: Point | None = None,
+    stop: bool = False,
+    lease_seconds: float | None = None,
+) -> BaseProcess:
+    """Starts a worker, with leases of its own length if told so; at the point, if any, it is killed, or stopped."""
+    settings = world.settings.model_copy(update={"lease_seconds": lease_seconds} if lease_seconds else {})
+    order = (settings, log_of(world), work, args, point, signal.SIGSTOP if stop else signal.SIGKILL)
     process = _SERVER.Process(target=_work, args=order, daemon=True)
     process.start()
     return process

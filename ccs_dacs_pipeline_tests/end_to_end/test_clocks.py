@@ -105,8 +105,8 @@ def test_a_clock_that_is_set_forward_ends_no_lease(make_world, faked):
 
 
 def test_a_clock_that_is_set_back_keeps_no_lease_of_the_dead(make_world, faked):
-    world = ready(make_world, settings={"lease_seconds": 1, "ccs_call_seconds": 1})
-    assert workers.ended(workers.start(world, "sync", point=CHECKED)) == -signal.SIGKILL
+    world = ready(make_world, settings={"lease_seconds": 60, "ccs_call_seconds": 1})
+    assert workers.ended(workers.start(world, "sync", point=CHECKED, lease_seconds=3)) == -signal.SIGKILL
     finish(world, PASS, FAKETIME="-3h", **faked)
     assert_all_holds(world)
 
