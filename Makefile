@@ -7,7 +7,7 @@ WHAT   ?= initial
 SEED   ?= 1
 KILLS  ?= 300
 WORKERS ?= 2
-SOAKED := $(addprefix ccs_dacs_pipeline_tests/end_to_end/test_,soak.py kill.py crash_points.py faults.py fencing.py interleavings.py clocks.py server_restart.py)
+SOAKED := $(addprefix ccs_dacs_pipeline_tests/end_to_end/test_,soak.py kill.py crash_points.py faults.py fencing.py interleavings.py clocks.py server_restart.py daemons.py)
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
            --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 

@@ -40,9 +40,9 @@ def quick_site(settings: Settings) -> Site:
 
 
 @contextmanager
-def held(site: Site, name: str) -> Iterator[Lease]:
+def held(site: Site, name: str, holder: str = "") -> Iterator[Lease]:
     """Holds a lease during the block; waits for a dead holder's term, as every worker does."""
-    holder = f"worker {uuid.uuid4()}"
+    holder = holder or f"worker {uuid.uuid4()}"
     deadline = time.monotonic() + site.settings.lease_seconds + site.settings.ccs_call_seconds + 5
     while True:
         try:
@@ -98,10 +98,10 @@ def initial(site: Site, shards: int = 1) -> None:
         deliver(site, batches[-1].key, lease)
 
 
-def incremental(site: Site) -> list[SyncBatch]:
+def incremental(site: Site, holder: str = "") -> list[SyncBatch]:
     """One incremental pass: unfinished batches, then a delta of what is pending; returns the batches worked on."""
     done: list[SyncBatch] = []
-    with held(site, INCREMENTAL) as lease:
+    with held(site, INCREMENTAL, holder) as lease:
         with site.ledger.read() as db:
             unfinished = [
                 batch.key

@@ -59,8 +59,8 @@ def _initial(site: steps.Site) -> None:
     steps.initial(site, shards=2)
 
 
-def _sync(site: steps.Site) -> None:
-    steps.incremental(site)
+def _sync(site: steps.Site, holder: str = "") -> None:
+    steps.incremental(site, holder)
 
 
 def _inbox(site: steps.Site, port: int) -> None:

@@ -8,8 +8,10 @@ suspension and which nobody sets.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +39,8 @@ TRANSFERS = "transfers"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CLOCK = "clock"
 """The mark under which a ledger on SQLite remembers when the machine began, by the wall clock of its first writer."""
+_PROCESS = uuid.uuid4().hex[:12]
+_IN = " in process "
 
 
 class LeaseLostError(LedgerError):
@@ -73,6 +77,15 @@ def _machine_time(db: Connection) -> float:
         if db.get_execution_options().get("ledger_write"):
             mark(db, _CLOCK, known)
     return float(known["began"]) + seconds
+
+
+def _in_this_process(holder: str) -> str:
+    """Returns how the ledger knows a holder: Dagster may start one run twice, and then two processes have its name."""
+    return f"{holder}{_IN}{_PROCESS}-{os.getpid()}"  # the number for those that were forked after the import
+
+
+def _name_of(holder: str) -> str:
+    return holder.partition(_IN)[0]
 
 
 class Lease:
@@ -180,37 +193,38 @@ class Lease:
 
 
 def acquire(ledger: Ledger, name: str, holder: str, *, term: float, grace: float) -> Lease:
-    """Takes a lease, or takes it again when `holder` has it already (with the same token).
+    """Takes a lease, or takes it again when `holder` has it already in this process (with the same token).
 
     Args:
         ledger: the ledger.
         name: what is leased.
-        holder: names this worker, the same in all its steps: a run id, or a command's own id.
+        holder: names this worker, the same in all its steps: a run id, or a command's own id. The same name in another
+            process is another worker: two daemons may start one run twice.
         term: seconds until it runs out unless renewed.
         grace: seconds after the term before another may take it: the longest time of a call that may be under way.
 
     Raises:
         LeaseHeldError: another worker has it; says for how long at most.
     """
-    since = _boot_time()
+    since, me = _boot_time(), _in_this_process(holder)
     with ledger.write() as db:
         insert_missing(db, leases, [{"name": name, "holder": None, "token": 0, "expires": 0.0}])
         pull_in(db, term)
         row = db.execute(sa.select(leases).where(leases.c.name == name).with_for_update()).one()
         present = shared_time(db)
         left = row.expires + grace - present
-        held = row.holder not in (None, holder) and left > 0
-        token = row.token if row.holder == holder else row.token + 1
+        held = row.holder not in (None, me) and left > 0
+        token = row.token if row.holder == me else row.token + 1
         if not held:
-            values = {"holder": holder, "token": token, "expires": present + term}
+            values = {"holder": me, "token": token, "expires": present + term}
             db.execute(sa.update(leases).where(leases.c.name == name).values(values))
     if held:
         raise LeaseHeldError(
-            f"{name!r} is held by {row.holder}, for {left:.0f} s at most unless renewed. "
+            f"{name!r} is held by {_name_of(row.holder)}, for {left:.0f} s at most unless renewed. "
             "Wait until it is done, or, if that worker is dead, until the time has passed."
         )
-    had_before = bool(row.holder == holder)
-    return Lease(ledger, name, holder, token, term=term, since=since, had_before=had_before)
+    had_before = bool(row.holder == me)
+    return Lease(ledger, name, me, token, term=term, since=since, had_before=had_before)
 
 
 def pull_in(db: Connection, term: float) -> None:
@@ -229,6 +243,6 @@ def held_by_other(db: Connection, name: str, *, grace: float) -> bool:
 
 
 def live_holders(db: Connection, *, grace: float) -> set[str]:
-    """Returns the holders of all leases that have not run out (for those who only look)."""
+    """Returns the names of the holders of all leases that have not run out (for those who only look)."""
     live = leases.c.holder.is_not(None) & (leases.c.expires + grace > shared_time(db))
-    return {holder for holder in db.execute(sa.select(leases.c.holder).where(live)).scalars() if holder}
+    return {_name_of(holder) for holder in db.execute(sa.select(leases.c.holder).where(live)).scalars() if holder}

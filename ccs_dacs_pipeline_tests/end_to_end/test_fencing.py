@@ -76,9 +76,10 @@ def test_a_worker_that_wakes_after_its_successor_has_finished_is_refused(world, 
         assert broken(world, watcher) == []
 
 
-def test_two_workers_at_once_have_one_effect(world):
+@pytest.mark.parametrize("names", [("", ""), ("one run", "one run")], ids=["two runs", "one run started twice"])
+def test_two_workers_at_once_have_one_effect(world, names):
     world.sandbox.ccs.change(15)
-    both = [workers.start(world, "sync") for _ in range(2)]
+    both = [workers.start(world, "sync", name) for name in names]
     assert [workers.ended(one) for one in both] == [0, 0]
     with steps.quick_site(world.settings) as site:
         settle_down(world, site)

@@ -1,5 +1,6 @@
 """Leases with fencing tokens (design.md, decision 4; sync-lifecycle.md, Life of a batch)."""
 
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from ccs_dacs_pipeline.ledger.leases import (
     LeaseLostError,
     acquire,
     held_by_other,
+    live_holders,
     pull_in,
 )
 from ccs_dacs_pipeline.ledger.schema import leases
@@ -48,6 +50,15 @@ def test_the_same_holder_takes_it_again_with_the_same_token(ledger: Ledger):
     assert (again.token, again.had_before) == (first.token, True)
     first.check()
     again.check()
+
+
+def test_the_same_name_in_another_process_is_another_holder(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    take(ledger, "run-1")
+    with ledger.read() as db:
+        assert live_holders(db, grace=GRACE) == {"run-1"}
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    with pytest.raises(LeaseHeldError, match="is held by run-1, for"):
+        take(ledger, "run-1")
 
 
 def test_the_same_holder_takes_it_again_after_its_term(ledger: Ledger):
