@@ -45,7 +45,7 @@ def faked(tmp_path) -> dict[str, str]:
     }
 
 
-def run(world, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(world, script: str, zone: str = "UTC", **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs Python beside the test's own process, on the world's site."""
     told = world.settings
     mine = {
@@ -56,6 +56,7 @@ def run(world, script: str, **environment: str) -> subprocess.CompletedProcess[s
         "CCS_PAGE_SIZE": "50",
         "LEASE_SECONDS": str(told.lease_seconds),
         "CCS_CALL_SECONDS": str(told.ccs_call_seconds),
+        "BASE_TIME_ZONE": zone,
     }
     settings = {f"{PREFIX}{name}": value for name, value in mine.items()}
     return subprocess.run(
@@ -68,8 +69,8 @@ def run(world, script: str, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-def finish(world, script: str, **environment: str) -> None:
-    done = run(world, script, **environment)
+def finish(world, script: str, zone: str = "UTC", **environment: str) -> None:
+    done = run(world, script, zone, **environment)
     assert done.returncode == 0, done.stderr
 
 
@@ -109,6 +110,25 @@ def test_a_clock_that_is_set_back_keeps_no_lease_of_the_dead(make_world, faked):
     assert workers.ended(workers.start(world, "sync", point=CHECKED, lease_seconds=3)) == -signal.SIGKILL
     finish(world, PASS, FAKETIME="-3h", **faked)
     assert_all_holds(world)
+
+
+def zones_with(folder: Path, hours: int) -> str:
+    """Makes a folder of time zones with the one zone `Test/Base`, so many hours before UTC."""
+    made, source = folder / f"zones-{hours}", folder / "source"
+    source.write_text(f"Zone Test/Base {hours}:00 - BASE\n")
+    subprocess.run(["zic", "-d", str(made), str(source)], check=True)
+    return str(made)
+
+
+def test_an_hour_that_comes_twice_takes_nothing_back_at_dacs(make_world, tmp_path):
+    """Winter time begins between two passes: by the clock on the wall the second is before the first."""
+    world = ready(make_world, settings={"lease_seconds": 60})
+    with Watcher(Path(world.settings.folder("upload"))) as watcher:
+        for hours in (1, 0):
+            finish(world, PASS, "Test/Base", PYTHONTZPATH=zones_with(tmp_path, hours))
+            world.sandbox.dacs.wait_until_idle()
+            touch(world)
+        assert_all_holds(world, watcher)
 
 
 @pytest.mark.skipif(f"{PREFIX}TEST_ALL" not in os.environ, reason="one of those of `make soak`")
