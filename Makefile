@@ -11,7 +11,7 @@ SOAKED := $(addprefix ccs_dacs_pipeline_tests/end_to_end/test_,soak.py kill.py c
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
            --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: help demo dev test soak chaos mutants bench lint lock clean
+.PHONY: help demo dev test test-long soak chaos mutants bench lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## lists the targets
@@ -30,7 +30,10 @@ dev: $(READY)  ## sandbox, inbox, Dagster UI and daemon with the sensors on
 	$(BIN)/ccs-dacs dev
 
 test: $(READY)  ## the default test suite
-	$(BIN)/pytest -n auto --dist loadfile $(PYTEST_FLAGS)
+	$(BIN)/pytest -n auto --dist loadfile -m "not long" $(PYTEST_FLAGS)
+
+test-long: $(READY)  ## the rest of it: kills, fencing, chaos, memory, the services in the browser
+	$(BIN)/pytest -n auto --dist loadfile -m long $(PYTEST_FLAGS)
 
 soak: $(READY)  ## many random kills, every crash point, many interleavings: SEED=1 KILLS=300
 	CCS_DACS_TEST_ALL=1 CCS_DACS_TEST_SEED=$(SEED) CCS_DACS_TEST_STEP_KILLS=$(KILLS) CCS_DACS_TEST_KILLS=10 \

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ccs_dacs_pipeline.settings import Settings
 
 
+# Dagster ends a sensor's tick after 60 s, in which four calls must have their place.
+_LOOK_SECONDS = 14.0
 _SEARCHES = (*(entity.service for entity in ENTITIES), "syncRequests")
 
 
@@ -50,9 +52,22 @@ class Site:
         Raises:
             SettingsError: a setting that it needs is missing.
         """
+        return self._client(connection(self.settings), self.settings.ccs_concurrency)
+
+    @cached_property
+    def ccs_at_a_look(self) -> CcsClient:
+        """A client that tries each call once and not for long, for a sensor: the next tick comes soon.
+
+        Raises: as `ccs`.
+        """
+        bounds = connection(self.settings)
+        seconds = min(bounds.call_seconds, _LOOK_SECONDS)
+        return self._client(replace(bounds, call_seconds=seconds, retry_seconds=seconds, tries=1), 1)
+
+    def _client(self, bounds: Connection, concurrency: int) -> CcsClient:
         # Retries go to the log: what stamina finds by itself may print them to standard output, among reports.
         stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
-        client = CcsClient(connection(self.settings), concurrency=self.settings.ccs_concurrency)
+        client = CcsClient(bounds, concurrency=concurrency)
         self._opened.append(client)
         return client
 
@@ -119,7 +134,7 @@ class Site:
         """Closes what was opened."""
         while self._opened:
             self._opened.pop().close()  # type: ignore[attr-defined]
-        for name in ("ledger", "ccs", "extract", "upload"):
+        for name in ("ledger", "ccs", "ccs_at_a_look", "extract", "upload"):
             self.__dict__.pop(name, None)
 
     def _folder(self, name: Literal["extract", "upload"]) -> Folder:

@@ -136,17 +136,19 @@ def _is_refused(request_id: str, state_time: datetime | None, refusals: Mapping[
 
 
 def count_pending(site: Site) -> int:
-    """Returns how many sync requests of our entities are pending, without those that CCS has refused as they are."""
-    status = SyncStatus.PENDING
-    total = sum(
-        site.ccs.count_sync_requests(business_object=entity.business_object, status=status) for entity in ENTITIES
-    )
+    """Returns how many sync requests of our entities are pending, without those that CCS has refused as they are.
+
+    Raises:
+        CcsError: CCS does not answer at a look; nothing is repeated.
+    """
+    ccs, status = site.ccs_at_a_look, SyncStatus.PENDING
+    total = sum(ccs.count_sync_requests(business_object=entity.business_object, status=status) for entity in ENTITIES)
     with site.ledger.read() as db:
         refusals = requests.refusals(db)
     # Asked for by id: one that is no longer pending must not hide another that is.
     left_alone = sum(
         _is_refused(found.id, found.status_changed, refusals)
-        for page in site.ccs.sync_requests(ids=list(refusals), status=status)
+        for page in ccs.sync_requests(ids=list(refusals), status=status)
         for found in page
     )
     return total - left_alone

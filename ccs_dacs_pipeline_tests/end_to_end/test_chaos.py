@@ -12,6 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 import sqlalchemy as sa
 import stamina
 
@@ -25,6 +26,8 @@ from ccs_dacs_pipeline_tests.conftest import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+pytestmark = pytest.mark.long
 
 ANSWERS = int(os.environ.get("CCS_DACS_TEST_CHAOS_ANSWERS", "5000"))
 ROUNDS = 8

@@ -21,6 +21,8 @@ from ccs_dacs_pipeline_tests.workers import Point
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.long
+
 # Without new contacts: the children of one that DACS refuses are sent again by an operator, not by the next pass.
 KINDS = [kind for kind in WEIGHTS if kind != MOVE_IN]
 

@@ -24,6 +24,8 @@ from ccs_dacs_pipeline_tests.workers import Point
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.long
+
 SYNC = "ccs_dacs_pipeline.sync"
 CLIENT, LOCAL = "ccs_dacs_pipeline.ccs.services:CcsClient", "ccs_dacs_pipeline.folders.local:LocalFolder"
 SEND = "ccs_dacs_pipeline.ccs.client:_BoundedStream.write"

@@ -13,6 +13,8 @@ import pytest
 
 from ccs_dacs_pipeline.settings import PREFIX
 
+pytestmark = pytest.mark.long
+
 SEED = int(os.environ.get(f"{PREFIX}TEST_SEED", "20"))
 KILLS = int(os.environ.get(f"{PREFIX}TEST_KILLS", "3"))
 # From the first import to the end of a pass; the earliest moments only start Python.

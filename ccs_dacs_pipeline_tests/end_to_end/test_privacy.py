@@ -7,8 +7,12 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from ccs_dacs_pipeline.settings import PREFIX
 from ccs_dacs_pipeline_tests.canaries import Canaries
+
+pytestmark = pytest.mark.long
 
 
 def run(world, canaries_settings: dict[str, str], *words: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from starlette.responses import PlainTextResponse
 
 from ccs_dacs_pipeline.cli.console import Problem
 from ccs_dacs_pipeline.definitions import build_defs
@@ -18,6 +20,9 @@ from ccs_dacs_pipeline.ledger.schema import batches
 from ccs_dacs_pipeline.ledger.schema import orphans as orphan_rows
 from ccs_dacs_pipeline.partitions import SYNC_BATCH, SyncBatch
 from ccs_dacs_pipeline_tests.folders.files import put
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 PENDING, STORED, FOREIGN = "pending_sync_requests", "stored_acknowledgements", "foreign_files"
 
@@ -117,6 +122,23 @@ class TestCcsIsDown:
         assert tick(world, PENDING) == ["delta-1"]
         world.worker.resume("delta-1", wait=5)
         assert "Cannot look" in tick(world, PENDING)
+
+    def test_a_tick_tries_once(self, make_world):
+        """Dagster ends a tick after a minute, and what needs nothing of CCS would never be asked for."""
+        calls = []
+
+        def unavailable(app: ASGIApp) -> ASGIApp:
+            async def answer(scope, receive, send) -> None:
+                if scope["type"] != "http":
+                    await app(scope, receive, send)
+                else:
+                    calls.append(scope["path"])
+                    await PlainTextResponse("later", 503)(scope, receive, send)
+
+            return answer
+
+        assert "answered 503; gave up after 1 of 1 tries" in tick(make_world(middleware=unavailable), PENDING)
+        assert len(calls) == 1
 
 
 def test_children_of_a_delivered_parent_are_asked_for(world):

@@ -12,6 +12,8 @@ from ccs_dacs_pipeline.folders import FolderFull
 from ccs_dacs_pipeline.ledger import life
 from ccs_dacs_pipeline.sync import fetch
 
+pytestmark = pytest.mark.long
+
 
 def uploaded(world) -> set[str]:
     return {path.name for path in Path(world.settings.folder("upload")).iterdir() if path.is_file()}

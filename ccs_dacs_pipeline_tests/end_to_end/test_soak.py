@@ -1,4 +1,4 @@
-"""Workers killed at random moments, several in each sync (`make soak` kills many, the default suite a few)."""
+"""Workers killed at random moments, several in each sync (`make soak` kills many, `make test-long` a few)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from ccs_dacs_pipeline_tests import steps, workers
 from ccs_dacs_pipeline_tests.conditions import Watcher, broken, settle_down
 from ccs_dacs_pipeline_tests.ledger.databases import KINDS as KINDS_OF_LEDGER
 from ccs_dacs_pipeline_tests.ledger.databases import empty_database
+
+pytestmark = pytest.mark.long
 
 SEED = int(os.environ.get(f"{PREFIX}TEST_SEED", "1"))
 KILLS = int(os.environ.get(f"{PREFIX}TEST_STEP_KILLS", "8"))

@@ -430,6 +430,7 @@ def test_a_closed_folder_leaves_no_thread(served: Served, tmp_path: Path):
     assert {thread.name for thread in threading.enumerate()}.isdisjoint({"sftp 127.0.0.1"})
 
 
+@pytest.mark.long
 def test_memory_is_bounded_by_blocks(served: Served, tmp_path: Path):
     """The process's peak grows by far less than the file."""
     data = bytes(MIB)

@@ -14,6 +14,8 @@ import pytest
 from ccs_dacs_pipeline.definitions import build_defs
 from ccs_dacs_pipeline_tests.ui.conftest import Services, until
 
+pytestmark = pytest.mark.long
+
 ARRIVAL_SECONDS = 120.0
 CHROMIUM = shutil.which("chromium")
 WINDOW = {"width": 2900, "height": 1400}  # narrower, and the graph is drawn too small for names
