@@ -46,7 +46,7 @@ chaos: $(READY)  ## 100,000 acknowledgements in disorder while CCS comes and goe
 
 mutants: $(VENV)/.mutants  ## changes single places of the code that decides, and counts what the tests notice (docs/mutants.md)
 	rm -rf mutants
-	$(BIN)/mutmut run --max-children $(WORKERS)
+	CCS_DACS_TEST_ORACLE_RECORDS=400 $(BIN)/mutmut run --max-children $(WORKERS)
 	$(BIN)/python -m ccs_dacs_pipeline_tests.mutants
 
 $(VENV)/.mutants: $(READY) requirements/mutants.txt

@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 PLAIN = "{batchCode}_{batchNumber}_{rerunNumber}.csv"
 ZIPPED = f"{PLAIN}.zip"
 _FRAME_ROWS = 20_000
-# What a row of `_frame` takes, on average.
-_ROW_BYTES = 134
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Figures:
 
 
 def measure(folder: Path, *, name: str, size: int, template: str) -> Figures:
-    """Writes an extract of about `size` bytes, reads it back and delivers it within the file system.
+    """Writes an extract of `size` bytes or a frame more, reads it back and delivers it within the file system.
 
     Raises:
         Failed: what was read back is not what was written.
@@ -73,7 +72,9 @@ def measure(folder: Path, *, name: str, size: int, template: str) -> Figures:
 
     def frames() -> Iterator[pl.DataFrame]:
         nonlocal content
-        for first in range(0, max(1, size // _ROW_BYTES), _FRAME_ROWS):
+        for first in count(0, _FRAME_ROWS):
+            if content >= size:
+                return
             frame = _frame(layout, first)
             content += sum(int(column.str.len_bytes().sum()) + frame.height for column in frame)
             yield frame

@@ -515,6 +515,25 @@ def test_a_snapshot_is_replayed_until_a_delta_was_delivered_after_it(ledger: Led
         life.replay(db, "initial-1")
 
 
+def test_of_two_snapshots_the_one_that_was_made_after_a_delta_s_delivery_is_replayed(ledger: Ledger):
+    send_snapshot(ledger, start_snapshot(ledger, 1))
+    send(ledger, start_delta(ledger, 1, change("r1", "a")))
+    send_snapshot(ledger, start_snapshot(ledger, 2))
+    with ledger.write() as db:
+        with pytest.raises(BatchStateError, match="delivered after initial-1 was read"):
+            life.replay(db, "initial-1")
+        assert {one.rerun for one in life.replay(db, "initial-2")} == {1}
+
+
+def test_a_batch_that_goes_on_is_no_longer_held_for_any_reason(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    with ledger.write() as db:
+        life.hold(db, key, 1)
+        assert life.get(db, key).reason == "held by snapshot 1"
+    claim(ledger, key)
+    assert (batch(ledger, key).aside, batch(ledger, key).reason) == (None, None)
+
+
 def test_a_snapshot_is_not_replayed_while_a_delta_is_being_published(ledger: Ledger):
     send_snapshot(ledger, start_snapshot(ledger, 1))
     key = start_delta(ledger, 1, change("r1", "a"))
