@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 WANTED = 0.85
-NOTICED = ("killed", "timeout")
+NOTICED = ("killed", "timeout", "segfault")
 
 
 def results() -> Iterator[tuple[str, Counter[str]]]:

@@ -73,6 +73,8 @@ def test_a_missing_person_type_quarantines(code: str | None) -> None:
         ([name("Reddy,", None, None)], "Reddy"),
         ([name(" ,John", None, None)], "John"),
         ([name("Reddy", None, None)], "Reddy"),
+        ([name("Xu,Alix", None, None)], "Alix Xu"),
+        ([name("Reddy,\u00a0John", None, None)], "\u00a0John Reddy"),
         ([name("A,B", None, None, "N"), name("C,D", None, None, "Y ")], "D C"),
         ([name("A,B", None, None, "N"), name("C,D", None, None, None)], "B A"),
         ([None, name("A,B", None, None, "N")], "B A"),

@@ -153,6 +153,26 @@ class TestQuarantine:
         assert result.quarantined.height == 4
         assert canary not in str(result.quarantined.rows())
 
+    @pytest.mark.parametrize(
+        ("entity", "changes", "dialect", "detail"),
+        [
+            (CONTACT, {"emailAddress": LONE_SURROGATE}, {}, "half of a surrogate pair"),
+            (CONTACT, {"emailAddress": "a" * 255}, {}, "longer than 254 characters"),
+            (CONTACT, {"purged": "maybe"}, {}, "neither true nor false"),
+            (CONTACT, {"personOrBusiness": "X"}, {}, "not in the value map person_type"),
+            (CONTACT, {"names": []}, {}, "empty, but required"),
+            (CONTACT, {"emailAddress": "a|b"}, {"separator": "|"}, "holds the separator |"),
+            (CONTACT, {"emailAddress": "é"}, {"encoding": "ascii"}, "a character that ascii has not"),
+            (MSP, {"premise.geocodeLatitude": "north"}, {}, "no decimal number"),
+            (MS, {"startDate": "2026-02-30"}, {}, "no day of the calendar in the form YYYY-MM-DD"),
+        ],
+    )
+    def test_says_what_is_wrong(
+        self, entity: Entity, changes: dict[str, Any], dialect: dict[str, Any], detail: str
+    ) -> None:
+        result = mapped(entity, record(entity, changes), profile=with_dialect(**dialect))
+        assert result.quarantined["detail"].to_list() == [detail]
+
     def test_every_rule_is_described(self) -> None:
         assert all(rule.description.endswith(".") and str(rule) == rule.value for rule in Rule)
 
@@ -167,6 +187,7 @@ class TestEligibility:
             (MSP, Eligibility(sp_types=frozenset({"E-RES "})), {"servicePointType": "G-RES"}, "service point type"),
             (MSP, Eligibility(divisions=frozenset({"CA"})), {"division": None}, "division"),
             (MS, Eligibility(sa_types=frozenset({"E-RES"})), {"saType": "W"}, "agreement type"),
+            (MS, Eligibility(sa_types=frozenset({"E-RES", "XW"})), {"saType": "W"}, "agreement type"),
             (MS, Eligibility(sa_statuses=frozenset({"20"})), {"status": "60 "}, "agreement status"),
             (MS, Eligibility(divisions=frozenset({"CA"})), {"division": "NY "}, "division"),
         ],
