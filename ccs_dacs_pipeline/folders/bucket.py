@@ -182,7 +182,10 @@ class Bucket:
         )
         digest = hashlib.sha256(body).hexdigest()
         for wait in (*_WAITS, None):
-            headers = self._signed(method, parts.netloc, parts.path, pairs, digest) | dict(condition or {})
+            # A storage that is not told what a body is may look whether it is a form.
+            kind = {"content-type": "application/octet-stream"} if body else {}
+            headers = self._signed(method, kind | {"host": parts.netloc}, parts.path, pairs, digest)
+            headers |= dict(condition or {})
             try:
                 status, reason, answered, answer = self._once(
                     method, f"{parts.path}?{pairs}", parts.netloc, body, headers
@@ -217,11 +220,11 @@ class Bucket:
             trust.load_verify_locations(self.ca_file)
         return http.client.HTTPSConnection(host, timeout=_QUIET_SECONDS, context=trust)
 
-    def _signed(self, method: str, host: str, path: str, query: str, digest: str) -> dict[str, str]:
-        """Returns the signed headers of a request whose body has the SHA-256 `digest`."""
+    def _signed(self, method: str, head: Mapping[str, str], path: str, query: str, digest: str) -> dict[str, str]:
+        """Returns `head` and the rest of the signed headers of a request whose body has the SHA-256 `digest`."""
         at = datetime.now(UTC)
         stamp, day = at.strftime("%Y%m%dT%H%M%SZ"), at.strftime("%Y%m%d")
-        headers = {"host": host, "x-amz-content-sha256": digest, "x-amz-date": stamp}
+        headers = {**head, "x-amz-content-sha256": digest, "x-amz-date": stamp}
         names = ";".join(headers)
         canonical = "\n".join(
             [method, path, query, *(f"{name}:{value}" for name, value in headers.items()), "", names, digest]
