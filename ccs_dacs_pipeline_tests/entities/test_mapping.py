@@ -165,6 +165,15 @@ class TestQuarantine:
             (CONTACT, {"emailAddress": "é"}, {"encoding": "ascii"}, "a character that ascii has not"),
             (MSP, {"premise.geocodeLatitude": "north"}, {}, "no decimal number"),
             (MS, {"startDate": "2026-02-30"}, {}, "no day of the calendar in the form YYYY-MM-DD"),
+            (
+                MS,
+                {"servicePoints": [{"servicePointId": "1", "startDateTime": "never", "stopDateTime": None}]},
+                {},
+                (
+                    "a service point link, which may be the one that counts, "
+                    "starts or stops at no ISO 8601 time with offset"
+                ),
+            ),
         ],
     )
     def test_says_what_is_wrong(
