@@ -52,6 +52,24 @@ class World:
         """What the commands use; each has a holder's name of its own."""
         return Worker(self.site, self.instance)
 
+    def environment(self, **settings: object) -> dict[str, str]:
+        """The environment of a process of its own on this world's site and a Dagster instance in its data folder.
+
+        Further settings are given in lower case and without prefix.
+        """
+        data = self.settings.data_path
+        mine = {
+            "data_dir": data,
+            "env_file": "",
+            "ccs_base_url": self.sandbox.base_url,
+            "ccs_username": "sandbox",
+            "ccs_password": self.sandbox.config.password,
+            "ccs_page_size": 50,
+            **settings,
+        }
+        named = {f"{PREFIX}{name.upper()}": str(value) for name, value in mine.items()}
+        return os.environ | named | {"DAGSTER_HOME": str(data / "dagster")}
+
     def initial(self, shards: int = 1) -> dict[str, Any]:
         """An initial synchronization, read by DACS."""
         figures = self.worker.initial(shards=shards, new=False, wait=WAIT)

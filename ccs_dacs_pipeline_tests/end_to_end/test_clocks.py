@@ -48,20 +48,12 @@ def faked(tmp_path) -> dict[str, str]:
 def run(world, script: str, zone: str = "UTC", **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs Python beside the test's own process, on the world's site."""
     told = world.settings
-    mine = {
-        "DATA_DIR": str(told.data_path),
-        "CCS_BASE_URL": world.sandbox.base_url,
-        "CCS_USERNAME": "sandbox",
-        "CCS_PASSWORD": "sandbox",
-        "CCS_PAGE_SIZE": "50",
-        "LEASE_SECONDS": str(told.lease_seconds),
-        "CCS_CALL_SECONDS": str(told.ccs_call_seconds),
-        "BASE_TIME_ZONE": zone,
-    }
-    settings = {f"{PREFIX}{name}": value for name, value in mine.items()}
+    settings = world.environment(
+        lease_seconds=told.lease_seconds, ccs_call_seconds=told.ccs_call_seconds, base_time_zone=zone
+    )
     return subprocess.run(
         [sys.executable, "-c", script],
-        env=os.environ | settings | environment,
+        env=settings | environment,
         capture_output=True,
         text=True,
         timeout=60,

@@ -38,16 +38,7 @@ def environment(world) -> dict[str, str]:
     home = world.settings.data_path / "dagster"
     home.mkdir()
     shutil.copy(PROJECT / "dagster.yaml", home)
-    mine = {
-        "DATA_DIR": str(world.settings.data_path),
-        "ENV_FILE": "",
-        "CCS_BASE_URL": world.sandbox.base_url,
-        "CCS_USERNAME": "sandbox",
-        "CCS_PASSWORD": "sandbox",
-        "CCS_PAGE_SIZE": "50",
-        "SENSORS": "on",
-    }
-    return os.environ | {f"{PREFIX}{name}": value for name, value in mine.items()} | {"DAGSTER_HOME": str(home)}
+    return world.environment(sensors="on")
 
 
 def program(name: str) -> str:

@@ -21,25 +21,9 @@ KILLS = int(os.environ.get(f"{PREFIX}TEST_KILLS", "3"))
 EARLIEST, LATEST = 2.0, 6.0
 
 
-def command(world, *words: str) -> subprocess.Popen[bytes]:
+def command(world, *words: str, lease_seconds: float = 60) -> subprocess.Popen[bytes]:
     """Starts `ccs-dacs` as a process of its own on the world's site."""
-    data = world.settings.data_path
-    mine = {
-        "DATA_DIR": str(data),
-        "ENV_FILE": "",
-        "CCS_BASE_URL": world.sandbox.base_url,
-        "CCS_USERNAME": "sandbox",
-        "CCS_PASSWORD": "sandbox",
-        "CCS_PAGE_SIZE": "50",
-        "LEASE_SECONDS": "1",
-        "CCS_CALL_SECONDS": "1",
-        "DELTA_MAX_REQUESTS": "15",
-    }
-    environment = (
-        os.environ
-        | {f"{PREFIX}{name}": value for name, value in mine.items()}
-        | {"DAGSTER_HOME": str(data / "dagster")}
-    )
+    environment = world.environment(lease_seconds=lease_seconds, ccs_call_seconds=1, delta_max_requests=15)
     return subprocess.Popen(
         [sys.executable, "-m", "ccs_dacs_pipeline.cli", *words],
         env=environment,
@@ -57,7 +41,7 @@ def finish(world, *words: str) -> None:
 
 def kill_some(world, rng: random.Random, *words: str) -> None:
     for _ in range(KILLS):
-        with command(world, *words) as process:
+        with command(world, *words, lease_seconds=1) as process:
             try:
                 process.wait(rng.uniform(EARLIEST, LATEST))
             except subprocess.TimeoutExpired:

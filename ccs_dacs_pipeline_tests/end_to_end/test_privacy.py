@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 
-from ccs_dacs_pipeline.settings import PREFIX
 from ccs_dacs_pipeline_tests.canaries import Canaries
 
 pytestmark = pytest.mark.long
@@ -17,19 +15,9 @@ pytestmark = pytest.mark.long
 
 def run(world, canaries_settings: dict[str, str], *words: str) -> str:
     """Runs a command on the world's site with every log line on; returns all that it prints."""
-    data = world.settings.data_path
-    mine = {
-        "DATA_DIR": str(data),
-        "ENV_FILE": "",
-        "CCS_BASE_URL": world.sandbox.base_url,
-        "CCS_USERNAME": "sandbox",
-        "CCS_PASSWORD": world.sandbox.config.password,
-        "CCS_PAGE_SIZE": "50",
-    }
-    environment = os.environ | canaries_settings | {f"{PREFIX}{name}": value for name, value in mine.items()}
     done = subprocess.run(
         [sys.executable, "-m", "ccs_dacs_pipeline.cli", *words],
-        env=environment | {"DAGSTER_HOME": str(data / "dagster")},
+        env=canaries_settings | world.environment(),
         capture_output=True,
         text=True,
         timeout=120,
