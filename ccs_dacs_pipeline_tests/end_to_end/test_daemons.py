@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ccs_dacs_pipeline_tests.conftest import World
 
-pytestmark = pytest.mark.skipif(f"{PREFIX}TEST_ALL" not in os.environ, reason="one of those of `make soak`")
+pytestmark = pytest.mark.skipif(f"{PREFIX}TEST_ALL" not in os.environ, reason="takes two minutes; `make soak` runs it")
 
 PROJECT = Path(__file__).parents[2]
 CHANGES, ROUNDS, PATIENCE = 10, 3, 180
