@@ -151,7 +151,10 @@ class Handler(BaseHTTPRequestHandler):
         _, _, rest = self.headers.get("Authorization", "").partition(" ")
         given = dict(part.strip().split("=", 1) for part in rest.split(","))
         request = AWSRequest(self.command, f"{self.storage.endpoint}{self.path}")
-        for name in given["SignedHeaders"].split(";"):
+        names = given["SignedHeaders"].split(";")
+        if "content-type" in self.headers and "content-type" not in names:
+            raise Refused(403, "AccessDenied")  # Signature Version 4: it must be signed where it is sent
+        for name in names:
             request.headers[name] = self.headers[name]
         request.context["timestamp"] = self.headers["x-amz-date"]
         auth = S3SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "s3", REGION)
