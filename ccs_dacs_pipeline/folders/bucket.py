@@ -58,7 +58,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket, and what opens it.
+    """A bucket, and what opens it. Connections are kept for the next request until `close`.
 
     Attributes:
         name: its name.
@@ -77,6 +77,8 @@ class Bucket:
     secret_key: str = field(repr=False)
     in_path: bool = True
     ca_file: Path | None = None
+    # Open, and waiting for the next request: a handshake for each part would cost more than many a part.
+    _idle: list[http.client.HTTPConnection] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def base_url(self) -> str:
@@ -158,6 +160,12 @@ class Bucket:
         with suppress(FileNotFoundError):
             self._ask("DELETE", upload.key, {"uploadId": upload.id})
 
+    def close(self) -> None:
+        """Closes the connections that wait for a request; another request opens a new one."""
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
     def _credential(self) -> S3Credential:
         return {
             "access_key_id": self.access_key,
@@ -191,11 +199,13 @@ class Bucket:
                     method, f"{parts.path}?{pairs}", parts.netloc, body, headers
                 )
             except (OSError, http.client.HTTPException) as error:
+                self.close()  # what one connection met, as a storage that has restarted, the others may meet too
                 if wait is None or isinstance(error, ssl.SSLCertVerificationError):
                     raise OSError(f"no answer ({type(error).__name__})") from error
             else:
                 if status < http.HTTPStatus.BAD_REQUEST:
                     return answer, answered
+                self.close()
                 if wait is None or status < http.HTTPStatus.INTERNAL_SERVER_ERROR:
                     raise _refusal(status, f"{status} {reason} {answer.decode(errors='replace')}")
             time.sleep(wait)
@@ -204,13 +214,22 @@ class Bucket:
     def _once(
         self, method: str, target: str, host: str, body: bytes, headers: dict[str, str]
     ) -> tuple[int, str, Message, bytes]:
-        connection = self._connection(host)
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connection(host)
+        kept = False
         try:
             connection.request(method, target, body=body, headers=headers)
             answer = connection.getresponse()
-            return answer.status, answer.reason, answer.headers, answer.read()
+            content = answer.read()
+            kept = not answer.will_close
         finally:
-            connection.close()
+            if kept:
+                self._idle.append(connection)
+            else:
+                connection.close()
+        return answer.status, answer.reason, answer.headers, content
 
     def _connection(self, host: str) -> http.client.HTTPConnection:
         if self.base_url.startswith("http://"):

@@ -192,6 +192,7 @@ class ObjectFolder:
             ]
             for upload in found:
                 self.bucket.abort(upload)
+        self.bucket.close()
         return len(found)
 
     def remove_key(self, key: str) -> None:
@@ -356,6 +357,7 @@ class ObjectUpload(Counted):
             # What cannot be removed now is swept later.
             with suppress(FolderError), self._folder.errors(self._name):
                 self._folder.bucket.abort(self._upload)
+        self._folder.bucket.close()
 
     def _send(self) -> None:
         # Bounds what waits in memory: the part that was begun as many as are under way before must be there.

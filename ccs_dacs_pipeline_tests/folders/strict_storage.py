@@ -72,6 +72,8 @@ class Storage:
         conditional: whether If-None-Match is honoured.
         drop: connections of body-carrying requests to cut still, each in the middle.
         denied: whether every write is refused.
+        hang_up: whether a connection is closed after each answer, without a word of it.
+        connections: how many were made.
     """
 
     port: int = 0
@@ -79,6 +81,8 @@ class Storage:
     conditional: bool = True
     drop: int = 0
     denied: bool = False
+    hang_up: bool = False
+    connections: int = 0
     objects: dict[str, Stored] = field(default_factory=dict)
     uploads: dict[str, Pending] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
@@ -104,9 +108,15 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def setup(self) -> None:
+        super().setup()
+        with self.storage.lock:
+            self.storage.connections += 1
+
     def handle_one_request(self) -> None:
         try:
             super().handle_one_request()
+            self.close_connection |= self.storage.hang_up
         except (ConnectionError, ssl.SSLError):
             self.close_connection = True
 

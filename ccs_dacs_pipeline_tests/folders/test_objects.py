@@ -116,6 +116,24 @@ def test_parts_are_no_object_until_the_upload_is_complete(storage: Storage, name
     assert storage.uploads == {}
 
 
+def test_parts_share_connections(storage: Storage):
+    folder = storage.folder("in")
+    assert folder.honours_conditions
+    storage.requests.clear()
+    before = storage.connections
+    with folder.create("name") as file:
+        file.write(bytes(10 * LARGE))
+        file.commit("name", replace=True)
+    assert sum(one.startswith("PUT partNumber") for one in storage.requests) == 25
+    assert storage.connections - before <= 4  # as many as there are parts under way
+
+
+def test_connections_that_the_storage_has_closed_are_opened_anew(storage: Storage):
+    storage.hang_up = True
+    put(storage.folder("in"), "name", bytes(LARGE))
+    assert content(storage.folder("in"), "name") == bytes(LARGE)
+
+
 @pytest.mark.parametrize("name", ["name", None], ids=["named", "unnamed"])
 def test_parts_of_a_failed_writer_are_removed_at_once(storage: Storage, name: str | None):
     with pytest.raises(ZeroDivisionError), storage.folder("in").create(name) as file:
