@@ -397,15 +397,17 @@ def _body(call: _Call, response: httpx.Response, max_bytes: int) -> bytes:
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise BadAnswer(str(call), f"the answer is encoded as {encoding[:20]}, though only gzip was offered")
-    chunks = response.iter_raw()
-    body = bytearray()
-    for chunk in chunks if encoding == "identity" else _gunzip(call, chunks, max_bytes):
-        body += chunk
-        if len(body) > max_bytes:
+    raw = response.iter_raw()
+    chunks: list[bytes] = []
+    size = 0
+    for chunk in raw if encoding == "identity" else _gunzip(call, raw, max_bytes):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > max_bytes:
             raise BadAnswer(
                 str(call), f"the answer is larger than {max_bytes:,} bytes: ask for smaller pages (CCS_PAGE_SIZE)"
             )
-    return bytes(body)
+    return b"".join(chunks)
 
 
 def _gunzip(call: _Call, chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:

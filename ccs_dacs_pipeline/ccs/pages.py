@@ -153,7 +153,8 @@ def decode_object(body: bytes, *, number: Callable[[str], Any] | None = None) ->
 
 def mark_lone_surrogates(body: bytes) -> bytes:
     """Replaces each escape of half a surrogate pair by the text `LONE_SURROGATE`; whole pairs stay."""
-    if not _MAYBE_LONE.search(body):
+    # Many pages hold no escape at all, which is seen ten times as fast.
+    if b"\\" not in body or not _MAYBE_LONE.search(body):
         return body
     mark = json.dumps(LONE_SURROGATE)[1:-1].encode()
     return _ESCAPE.sub(lambda escape: mark if escape["lone"] else escape[0], body)
