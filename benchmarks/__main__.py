@@ -50,7 +50,9 @@ def _acknowledgements(folder: Path, given: argparse.Namespace) -> Report:
 
 
 def _folders(folder: Path, given: argparse.Namespace) -> Report:
-    return folders.benchmark(folder, megabytes=given.megabytes, runs=given.runs, extract_gib=given.extract_gib)
+    return folders.benchmark(
+        folder, megabytes=given.megabytes, runs=given.runs, extract_gib=given.extract_gib, lines=given.lines
+    )
 
 
 WORK: dict[str, Callable[[Path, argparse.Namespace], Report]] = {
@@ -83,6 +85,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--megabytes", type=int, default=256, help="folders: size of the file, MiB")
     made.add_argument(
         "--extract-gib", type=float, default=0, help="folders: an extract of so many GiB in parts besides"
+    )
+    made.add_argument(
+        "--lines", type=int, nargs="*", default=(), help="folders: SFTP over lines of these rates too, Mbit/s (as root)"
     )
     made.add_argument("--out", type=Path, default=Path("docs/charts"), help="charts: folder for the SVG files")
     return made

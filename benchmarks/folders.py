@@ -1,6 +1,7 @@
 """Rates of the folders: SFTP beside openssh's own client, object storage beside boto3, local moves, extracts in parts.
 
-The servers run on this machine, in processes of their own: OpenSSH's sshd and moto. Rounds are interleaved.
+The servers run on this machine, in processes of their own: OpenSSH's sshd and moto. Rounds are interleaved. On loopback
+the machine's cores bound SFTP, for sites it is mostly the line: sshd may be measured behind lines of given rates too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import boto3
 from botocore.config import Config
 
 from benchmarks import extract
+from benchmarks.line import LOOPBACK, Line, line
 from benchmarks.machine import Failed
 from benchmarks.report import MIB, Grid, Report, spread, tell
 from ccs_dacs_pipeline.folders import Folder, LocalFolder, publish
@@ -35,12 +37,11 @@ if TYPE_CHECKING:
 
     from ccs_dacs_pipeline.folders.local import LinkedTemporaryFile
 
-_HOST = "127.0.0.1"
 _BLOCK_BYTES = MIB
 _NAME = "C1-DCTIL_0001_00.csv"
 
 
-def benchmark(folder: Path, *, megabytes: int, runs: int, extract_gib: float = 0) -> Report:
+def benchmark(folder: Path, *, megabytes: int, runs: int, extract_gib: float = 0, lines: Sequence[int] = ()) -> Report:
     """Compares.
 
     Args:
@@ -48,6 +49,7 @@ def benchmark(folder: Path, *, megabytes: int, runs: int, extract_gib: float = 0
         megabytes: size of the file that goes over SFTP and into object storage, MiB.
         runs: rounds; the first one more is thrown away.
         extract_gib: size of an extract that is written, read back and delivered in parts besides, GiB; 0: none.
+        lines: rates of lines to an SFTP server, Mbit/s each way, over which the file goes besides.
 
     Raises:
         Failed: sshd or sftp is not installed, or a server does not start.
@@ -58,7 +60,7 @@ def benchmark(folder: Path, *, megabytes: int, runs: int, extract_gib: float = 0
     sha256 = _made(source, _NAME, megabytes * MIB)
     path = source.path / _NAME
     with ExitStack() as stack:
-        sftp = stack.enter_context(_sshd(folder / "sshd"))
+        sftp = stack.enter_context(_sshd(folder / "sshd", LOOPBACK))
         bucket = stack.enter_context(_moto(folder / "moto"))
         unread = _Unread(sftp.folder, sha256)
         objects = ObjectFolder(bucket, "upload")
@@ -100,6 +102,7 @@ def benchmark(folder: Path, *, megabytes: int, runs: int, extract_gib: float = 0
     ]
     report.tables = [
         Grid(f"{megabytes:,} MiB, median of {runs}", ("", "seconds", "MiB/s", "of the peer"), rows),
+        *(_over_line(folder, source, sha256, mbit, megabytes, runs, report) for mbit in lines),
         _local(folder, (1, megabytes, 4 * megabytes), runs, report),
         extract.table(extracts),
     ]
@@ -112,6 +115,33 @@ def _extracts(folder: Path, megabytes: int, gib: float) -> list[extract.Figures]
     if gib:
         sizes[f"plain, {gib:g} GiB"] = (int(gib * 1024 * MIB), extract.PLAIN)
     return [extract.measure(folder, name=name, size=size, template=form) for name, (size, form) in sizes.items()]
+
+
+def _over_line(
+    folder: Path, source: LocalFolder, sha256: str, mbit: int, megabytes: int, runs: int, report: Report
+) -> Grid:
+    """Measures SFTP over a line of a given rate."""
+    with line(mbit) as to, _sshd(folder / f"sshd-{mbit}", to) as sftp:
+        seconds = _rounds(
+            {
+                "openssh": lambda: sftp.put(source.path / _NAME),
+                "openssh verified": lambda: sftp.put_verified(source.path / _NAME, sha256),
+                "published": lambda: _published(source, sftp.folder, sha256),
+            },
+            runs,
+        )
+        sftp.folder.close()
+    rates = {name: megabytes / median(found) for name, found in seconds.items()}
+    prefix = f"sftp at {mbit} Mbit/s"
+    report.results += [
+        {"name": f"{prefix} {name}", "runs": found, "rate": rates[name]} for name, found in seconds.items()
+    ]
+    report.ratios[f"{prefix} published / openssh"] = rates["published"] / rates["openssh"]
+    rows = [
+        (name, spread(found), f"{rates[name]:,.0f}", f"{rates[name] / rates['openssh']:.0%}")
+        for name, found in seconds.items()
+    ]
+    return Grid(f"SFTP over a line of {mbit:,} Mbit/s each way", ("", "seconds", "MiB/s", "of the peer"), rows)
 
 
 def _local(folder: Path, megabytes: Sequence[int], runs: int, report: Report) -> Grid:
@@ -216,11 +246,12 @@ class _Silence(Echo):
 class _Sftp:
     """A server of this run's own, openssh's client and our folder on it."""
 
-    def __init__(self, place: Path, port: int) -> None:
+    def __init__(self, place: Path, host: str, port: int) -> None:
         self._place = place
+        self._host = host
         self._port = port
         access = SftpAccess(key_file=place / "user_key", known_hosts=place / "known_hosts")
-        self.folder = SftpFolder(SftpServer(_HOST, port, getpass.getuser(), access), str(place / "upload"))
+        self.folder = SftpFolder(SftpServer(host, port, getpass.getuser(), access), str(place / "upload"))
 
     def put(self, path: Path) -> None:
         """Sends the file by openssh's client."""
@@ -242,11 +273,11 @@ class _Sftp:
             *("-o", f"UserKnownHostsFile={self._place / 'known_hosts'}", "-o", "IdentitiesOnly=yes"),
         ]
         batch = "\n".join([f"cd {self._place / 'upload'}", *commands, ""])
-        _call(["sftp", *options, f"{getpass.getuser()}@{_HOST}"], given=batch.encode())
+        _call(["sftp", *options, f"{getpass.getuser()}@{self._host}"], given=batch.encode())
 
 
 @contextmanager
-def _sshd(place: Path) -> Iterator[_Sftp]:
+def _sshd(place: Path, to: Line) -> Iterator[_Sftp]:
     sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
     if sshd is None or shutil.which("sftp") is None:
         raise Failed("sshd and sftp are needed: install openssh-server and openssh-client.")
@@ -254,33 +285,34 @@ def _sshd(place: Path) -> Iterator[_Sftp]:
     for name in ("host_key", "user_key"):
         _call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / name)])
     port = _free_port()
-    (place / "known_hosts").write_text(f"[{_HOST}]:{port} {(place / 'host_key.pub').read_text()}")
+    (place / "known_hosts").write_text(f"[{to.host}]:{port} {(place / 'host_key.pub').read_text()}")
     (place / "config").write_text(
-        f"Port {port}\nListenAddress {_HOST}\nHostKey {place / 'host_key'}\nPidFile none\nStrictModes no\nUsePAM no\n"
+        f"Port {port}\nListenAddress {to.host}\nHostKey {place / 'host_key'}\nPidFile none\nStrictModes no\nUsePAM no\n"
         f"AuthorizedKeysFile {place / 'user_key.pub'}\nSubsystem sftp internal-sftp\n"
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    with _process([sshd, "-D", "-e", "-f", str(place / "config")], port, place / "log"):
-        yield _Sftp(place, port)
+    with _process([*to.prefix, sshd, "-D", "-e", "-f", str(place / "config")], to.host, port, place / "log"):
+        yield _Sftp(place, to.host, port)
 
 
 @contextmanager
 def _moto(place: Path) -> Iterator[Bucket]:
     place.mkdir()
     port = _free_port()
-    bucket = Bucket("bench", f"http://{_HOST}:{port}", "us-east-1", "key", "secret")
-    with _process([sys.executable, "-m", "moto.server", "-H", _HOST, "-p", str(port)], port, place / "log"):
+    host = LOOPBACK.host
+    bucket = Bucket("bench", f"http://{host}:{port}", "us-east-1", "key", "secret")
+    with _process([sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)], host, port, place / "log"):
         _client(bucket).create_bucket(Bucket=bucket.name)
         yield bucket
 
 
 @contextmanager
-def _process(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
+def _process(command: Sequence[str], host: str, port: int, log: Path) -> Iterator[None]:
     with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
         try:
             for _ in range(300):
-                with suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
+                with suppress(OSError), socket.create_connection((host, port), timeout=1):
                     break
                 time.sleep(0.1)
             else:
@@ -298,5 +330,5 @@ def _call(command: Sequence[str], *, given: bytes = b"") -> None:
 
 def _free_port() -> int:
     with socket.socket() as listener:
-        listener.bind((_HOST, 0))
+        listener.bind((LOOPBACK.host, 0))
         return int(listener.getsockname()[1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,3 +50,19 @@ def test_rates_of_every_kind_beside_their_peers(tmp_path: Path) -> None:
     assert extracts["plain"]["sizes"] == [extracts["plain"]["content"]]
     assert extracts["plain"]["rows"] == extracts["zip"]["rows"] < extracts["plain, 0.003 GiB"]["rows"]
     assert sum(extracts["zip"]["sizes"]) < extracts["zip"]["content"] == extracts["plain"]["content"]
+
+
+@pytest.mark.skipif(SSHD is None, reason="sshd is not installed (Debian's package openssh-server)")
+@pytest.mark.skipif(
+    bool(os.geteuid()) or shutil.which("tc") is None,
+    reason="a line of a given rate needs root and iproute2 (Debian's package iproute2)",
+)
+def test_a_line_carries_no_more_than_its_rate(tmp_path: Path) -> None:
+    out = tmp_path / "folders.json"
+    words = ["folders", "--megabytes", "8", "--runs", "1", "--lines", "160", "--json", str(out)]
+    assert main([*words, "--folder", str(tmp_path)]) == 0
+    figures = json.loads(out.read_text())
+    rates = {one["name"]: one["rate"] for one in figures["results"] if one["name"].startswith("sftp at")}
+    assert list(rates) == [f"sftp at 160 Mbit/s {name}" for name in ("openssh", "openssh verified", "published")]
+    assert all(0 < rate < 20 for rate in rates.values())  # MiB/s, and 160 Mbit/s are 19.1 of them
+    assert "sftp at 160 Mbit/s published / openssh" in figures["ratios"]

@@ -1,0 +1,67 @@
+"""A line of a given rate to a server of this machine: a network namespace behind a pair of virtual devices (Linux)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks.machine import Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_HERE, _THERE = "10.99.0.1", "10.99.0.2"
+_BUFFER = ("burst", "256kb", "latency", "50ms")
+
+
+@dataclass(frozen=True)
+class Line:
+    """How a server is reached.
+
+    Attributes:
+        host: the address where it listens.
+        prefix: the words before the command that starts it.
+    """
+
+    host: str
+    prefix: tuple[str, ...] = ()
+
+
+LOOPBACK = Line("127.0.0.1")
+
+
+@contextmanager
+def line(mbit: int) -> Iterator[Line]:
+    """Yields a line that carries `mbit` Mbit/s each way at once, and takes it away in the end.
+
+    Raises:
+        Failed: not root, or iproute2 is not installed.
+    """
+    if os.geteuid() or not (shutil.which("ip") and shutil.which("tc")):
+        raise Failed("A line of a given rate needs root and iproute2.")
+    space, device = f"bench{os.getpid()}", f"b{os.getpid()}"
+    there = ("ip", "netns", "exec", space)
+    rate = ("root", "tbf", "rate", f"{mbit}mbit", *_BUFFER)
+    _call("ip", "netns", "add", space)
+    try:
+        _call("ip", "link", "add", device, "type", "veth", "peer", "name", "far", "netns", space)
+        _call("ip", "addr", "add", f"{_HERE}/30", "dev", device)
+        _call("ip", "link", "set", device, "up")
+        _call(*there, "ip", "addr", "add", f"{_THERE}/30", "dev", "far")
+        _call(*there, "ip", "link", "set", "far", "up")
+        _call("tc", "qdisc", "add", "dev", device, *rate)
+        _call(*there, "tc", "qdisc", "add", "dev", "far", *rate)
+        yield Line(_THERE, there)
+    finally:
+        # With the namespace its end of the line goes, and with that this one.
+        _call("ip", "netns", "delete", space)
+
+
+def _call(*words: str) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"{' '.join(words)} failed: {done.stderr.strip()}")
