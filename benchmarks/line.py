@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,9 +46,12 @@ def line(mbit: int) -> Iterator[Line]:
     space, device = f"bench{os.getpid()}", f"b{os.getpid()}"
     there = ("ip", "netns", "exec", space)
     rate = ("root", "tbf", "rate", f"{mbit}mbit", *_BUFFER)
-    _call("ip", "netns", "add", space)
-    try:
+    with ExitStack() as stack:
+        _call("ip", "netns", "add", space)
+        stack.callback(_call, "ip", "netns", "delete", space)
         _call("ip", "link", "add", device, "type", "veth", "peer", "name", "far", "netns", space)
+        # Of itself it would go some time after the namespace, and its address with it.
+        stack.callback(_call, "ip", "link", "delete", device)
         _call("ip", "addr", "add", f"{_HERE}/30", "dev", device)
         _call("ip", "link", "set", device, "up")
         _call(*there, "ip", "addr", "add", f"{_THERE}/30", "dev", "far")
@@ -56,9 +59,6 @@ def line(mbit: int) -> Iterator[Line]:
         _call("tc", "qdisc", "add", "dev", device, *rate)
         _call(*there, "tc", "qdisc", "add", "dev", "far", *rate)
         yield Line(_THERE, there)
-    finally:
-        # With the namespace its end of the line goes, and with that this one.
-        _call("ip", "netns", "delete", space)
 
 
 def _call(*words: str) -> None:

@@ -59,10 +59,11 @@ def test_rates_of_every_kind_beside_their_peers(tmp_path: Path) -> None:
 )
 def test_a_line_carries_no_more_than_its_rate(tmp_path: Path) -> None:
     out = tmp_path / "folders.json"
-    words = ["folders", "--megabytes", "8", "--runs", "1", "--lines", "160", "--json", str(out)]
+    words = ["folders", "--megabytes", "8", "--runs", "1", "--lines", "160", "320", "--json", str(out)]
     assert main([*words, "--folder", str(tmp_path)]) == 0
     figures = json.loads(out.read_text())
     rates = {one["name"]: one["rate"] for one in figures["results"] if one["name"].startswith("sftp at")}
-    assert list(rates) == [f"sftp at 160 Mbit/s {name}" for name in ("openssh", "openssh verified", "published")]
-    assert all(0 < rate < 20 for rate in rates.values())  # MiB/s, and 160 Mbit/s are 19.1 of them
-    assert "sftp at 160 Mbit/s published / openssh" in figures["ratios"]
+    names = ("openssh", "openssh verified", "published")
+    assert list(rates) == [f"sftp at {mbit} Mbit/s {name}" for mbit in (160, 320) for name in names]
+    assert all(0 < rate * 8 * 1.048_576 < float(name.split()[2]) * 1.05 for name, rate in rates.items())
+    assert {f"sftp at {mbit} Mbit/s published / openssh" for mbit in (160, 320)} < set(figures["ratios"])
