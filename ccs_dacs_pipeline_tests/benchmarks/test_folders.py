@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def lines_can_be_laid() -> bool:
+    """Whether this user may make network namespaces, as root in most containers may not."""
+    made = subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True)
+    return shutil.which("tc") is not None and made.returncode == 0
+
+
 @pytest.mark.skipif(SSHD is None, reason="sshd is not installed (Debian's package openssh-server)")
 def test_rates_of_every_kind_beside_their_peers(tmp_path: Path) -> None:
     out = tmp_path / "folders.json"
@@ -54,8 +60,7 @@ def test_rates_of_every_kind_beside_their_peers(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(SSHD is None, reason="sshd is not installed (Debian's package openssh-server)")
 @pytest.mark.skipif(
-    shutil.which("tc") is None
-    or subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True).returncode,
+    not lines_can_be_laid(),
     reason="a line of a given rate needs a root that may make network namespaces, and Debian's package iproute2",
 )
 def test_a_line_carries_no_more_than_its_rate(tmp_path: Path) -> None:
