@@ -24,7 +24,7 @@ from botocore.config import Config
 
 from benchmarks import extract
 from benchmarks.line import LOOPBACK, Line, line
-from benchmarks.machine import Failed
+from benchmarks.machine import Failed, call
 from benchmarks.report import MIB, Grid, Report, spread, tell
 from ccs_dacs_pipeline.folders import Folder, LocalFolder, publish
 from ccs_dacs_pipeline.folders.bucket import Bucket
@@ -52,7 +52,7 @@ def benchmark(folder: Path, *, megabytes: int, runs: int, extract_gib: float = 0
         lines: rates of lines to an SFTP server, Mbit/s each way, over which the file goes besides.
 
     Raises:
-        Failed: sshd or sftp is not installed, or a server does not start.
+        Failed: sshd or sftp is not installed, a server does not start, or a line cannot be laid.
     """
     # First of all, while this process has no servers below it whose memory would count.
     extracts = _extracts(folder / "rows", megabytes, extract_gib)
@@ -96,12 +96,8 @@ def benchmark(folder: Path, *, megabytes: int, runs: int, extract_gib: float = 0
         ],
     )
     peers = {"sftp": "sftp openssh", "s3": "s3 boto3"}
-    rows = [
-        (name, spread(found), f"{rates[name]:,.0f}", f"{rates[name] / rates[peers[name.partition(' ')[0]]]:.0%}")
-        for name, found in seconds.items()
-    ]
     report.tables = [
-        Grid(f"{megabytes:,} MiB, median of {runs}", ("", "seconds", "MiB/s", "of the peer"), rows),
+        _beside(f"{megabytes:,} MiB, median of {runs}", seconds, rates, lambda name: peers[name.partition(" ")[0]]),
         *(_over_line(folder, source, sha256, mbit, megabytes, runs, report) for mbit in lines),
         _local(folder, (1, megabytes, 4 * megabytes), runs, report),
         extract.table(extracts),
@@ -137,11 +133,16 @@ def _over_line(
         {"name": f"{prefix} {name}", "runs": found, "rate": rates[name]} for name, found in seconds.items()
     ]
     report.ratios[f"{prefix} published / openssh"] = rates["published"] / rates["openssh"]
+    return _beside(f"SFTP over a line of {mbit:,} Mbit/s each way", seconds, rates, lambda _: "openssh")
+
+
+def _beside(title: str, seconds: dict[str, list[float]], rates: dict[str, float], peer: Callable[[str], str]) -> Grid:
+    """Returns each work's seconds and rate, and its share of the rate of its peer."""
     rows = [
-        (name, spread(found), f"{rates[name]:,.0f}", f"{rates[name] / rates['openssh']:.0%}")
+        (name, spread(found), f"{rates[name]:,.0f}", f"{rates[name] / rates[peer(name)]:.0%}")
         for name, found in seconds.items()
     ]
-    return Grid(f"SFTP over a line of {mbit:,} Mbit/s each way", ("", "seconds", "MiB/s", "of the peer"), rows)
+    return Grid(title, ("", "seconds", "MiB/s", "of the peer"), rows)
 
 
 def _local(folder: Path, megabytes: Sequence[int], runs: int, report: Report) -> Grid:
@@ -273,7 +274,7 @@ class _Sftp:
             *("-o", f"UserKnownHostsFile={self._place / 'known_hosts'}", "-o", "IdentitiesOnly=yes"),
         ]
         batch = "\n".join([f"cd {self._place / 'upload'}", *commands, ""])
-        _call(["sftp", *options, f"{getpass.getuser()}@{self._host}"], given=batch.encode())
+        call(["sftp", *options, f"{getpass.getuser()}@{self._host}"], given=batch.encode())
 
 
 @contextmanager
@@ -283,7 +284,7 @@ def _sshd(place: Path, to: Line) -> Iterator[_Sftp]:
         raise Failed("sshd and sftp are needed: install openssh-server and openssh-client.")
     (place / "upload").mkdir(parents=True)
     for name in ("host_key", "user_key"):
-        _call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / name)])
+        call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / name)])
     port = _free_port()
     (place / "known_hosts").write_text(f"[{to.host}]:{port} {(place / 'host_key.pub').read_text()}")
     (place / "config").write_text(
@@ -320,12 +321,6 @@ def _process(command: Sequence[str], host: str, port: int, log: Path) -> Iterato
             yield
         finally:
             process.terminate()
-
-
-def _call(command: Sequence[str], *, given: bytes = b"") -> None:
-    done = subprocess.run(command, input=given, capture_output=True, check=False)
-    if done.returncode:
-        raise Failed(f"{command[0]} failed: {done.stderr.decode(errors='replace')[-1000:]}")
 
 
 def _free_port() -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.machine import Failed
+from benchmarks.machine import Failed, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,26 +41,20 @@ def line(mbit: int) -> Iterator[Line]:
         Failed: not root, or iproute2 is not installed.
     """
     if os.geteuid() or not (shutil.which("ip") and shutil.which("tc")):
-        raise Failed("A line of a given rate needs root and iproute2.")
+        raise Failed("A line of a given rate needs root and iproute2: install it, run as root, or leave --lines out.")
     space, device = f"bench{os.getpid()}", f"b{os.getpid()}"
     there = ("ip", "netns", "exec", space)
     rate = ("root", "tbf", "rate", f"{mbit}mbit", *_BUFFER)
     with ExitStack() as stack:
-        _call("ip", "netns", "add", space)
-        stack.callback(_call, "ip", "netns", "delete", space)
-        _call("ip", "link", "add", device, "type", "veth", "peer", "name", "far", "netns", space)
+        call(["ip", "netns", "add", space])
+        stack.callback(call, ["ip", "netns", "delete", space])
+        call(["ip", "link", "add", device, "type", "veth", "peer", "name", "far", "netns", space])
         # Of itself it would go some time after the namespace, and its address with it.
-        stack.callback(_call, "ip", "link", "delete", device)
-        _call("ip", "addr", "add", f"{_HERE}/30", "dev", device)
-        _call("ip", "link", "set", device, "up")
-        _call(*there, "ip", "addr", "add", f"{_THERE}/30", "dev", "far")
-        _call(*there, "ip", "link", "set", "far", "up")
-        _call("tc", "qdisc", "add", "dev", device, *rate)
-        _call(*there, "tc", "qdisc", "add", "dev", "far", *rate)
+        stack.callback(call, ["ip", "link", "delete", device])
+        call(["ip", "addr", "add", f"{_HERE}/30", "dev", device])
+        call(["ip", "link", "set", device, "up"])
+        call([*there, "ip", "addr", "add", f"{_THERE}/30", "dev", "far"])
+        call([*there, "ip", "link", "set", "far", "up"])
+        call(["tc", "qdisc", "add", "dev", device, *rate])
+        call([*there, "tc", "qdisc", "add", "dev", "far", *rate])
         yield Line(_THERE, there)
-
-
-def _call(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Failed(f"{' '.join(words)} failed: {done.stderr.strip()}")

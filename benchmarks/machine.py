@@ -202,3 +202,14 @@ def run_here(work: Callable[[], object], *, sandbox: Beside) -> Measured:
         samples=samples,
         output="",
     )
+
+
+def call(command: Sequence[str], *, given: bytes = b"") -> None:
+    """Runs a command that is not measured, with `given` as its input.
+
+    Raises:
+        Failed: it did not end with 0.
+    """
+    done = subprocess.run(command, input=given, capture_output=True, check=False)
+    if done.returncode:
+        raise Failed(f"{command[0]} failed: {done.stderr.decode(errors='replace')[-1000:]}")
