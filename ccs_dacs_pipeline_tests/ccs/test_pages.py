@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from unittest import mock
 
 import polars as pl
 import pytest
@@ -223,7 +224,8 @@ def awkward_pages(draw: st.DrawFn, /, **odd: st.SearchStrategy[Any]) -> bytes:
         "personList": draw(st.lists(record, max_size=4)),
     }
     document = draw(st.sampled_from([answer, {"outer": answer}]))
-    return json.dumps(document, ensure_ascii=draw(st.booleans())).encode()
+    separators = draw(st.sampled_from([None, (",", ":")]))
+    return json.dumps(document, ensure_ascii=draw(st.booleans()), separators=separators).encode()
 
 
 class Wrong(Exception):
@@ -271,7 +273,16 @@ def alike(read: Any, value: Any) -> bool:
     return read == str(value)
 
 
-@pytest.mark.parametrize("decode", [decode_page, pages._decode_exactly, pages._decode_columns])
+def by_blocks(body: bytes, service: Any = PERSONS) -> pages.EntityPage | None:
+    """The quick way with each record in a block of its own, as far as the answer can be cut."""
+    with mock.patch.object(pages, "_BLOCK_BYTES", 1):
+        return pages._decode_columns(body, service)
+
+
+QUICK = [pages._decode_columns, by_blocks]
+
+
+@pytest.mark.parametrize("decode", [decode_page, pages._decode_exactly, *QUICK])
 @given(awkward_pages() | awkward_pages(version=wrong, names=wrong, premise=wrong))
 def test_every_way_of_decoding_reads_what_is_there_or_refuses(decode: Any, body: bytes) -> None:
     document = json.loads(body)
@@ -292,7 +303,7 @@ def test_every_way_of_decoding_reads_what_is_there_or_refuses(decode: Any, body:
         assert read is None
         return
     if read is None:
-        assert decode is pages._decode_columns, "the quick way alone may leave a good page to the other"
+        assert decode in QUICK, "the quick way alone may leave a good page to the other"
         return
     assert read.frame.schema == PERSONS.schema
     assert alike(read.frame.to_dicts(), rows)
@@ -303,3 +314,68 @@ def test_every_way_of_decoding_reads_what_is_there_or_refuses(decode: Any, body:
 def test_a_page_of_one_shape_is_decoded_by_the_quick_way(shape: Any) -> None:
     body = page([person(names=shape([NAME])), person(names=None), person(names=shape([]))])
     assert pages._decode_columns(body, PERSONS) is not None
+
+
+def compact(document: Any) -> bytes:
+    """JSON as servers write it."""
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+BEFORE = {"limit": 9, "note": None, "hasMore": True, "totalNumberOfRecords": 9}
+FEW = [person(personId=number, names={"namesList": [NAME, NAME]}, latitude=1.5) for number in "123"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {**BEFORE, "personList": FEW},
+        {"personList": FEW, **BEFORE},
+        {"outer": {**BEFORE, "personList": FEW}},
+        {"outer": {"personList": FEW, **BEFORE}},
+    ],
+    ids=["head-first", "list-first", "outer-head-first", "outer-list-first"],
+)
+def test_a_page_is_cut_into_blocks_of_records_in_order(document: Any) -> None:
+    body = compact(document)
+    with mock.patch.object(pages, "_BLOCK_BYTES", 1):
+        blocks, rest = pages._blocks(body, "personList")
+    assert [json.loads(block) for block in blocks] == [FEW[:1], FEW[1:2]]
+    assert b'"3"' in rest
+    read = by_blocks(body)
+    assert read is not None
+    assert read.frame.equals(pages._decode_exactly(body, PERSONS).frame)
+    assert (read.has_more, read.total) == (True, 9)
+
+
+def test_a_large_page_is_cut_and_a_small_one_is_not() -> None:
+    body = compact({**BEFORE, "personList": people(*map(str, range(50_000)))})
+    blocks, _ = pages._blocks(body, "personList")
+    assert max(map(len, blocks)) <= pages._BLOCK_BYTES + 100
+    assert sum(map(len, blocks)) > len(body) - pages._BLOCK_BYTES
+    assert pages._blocks(body[:1000], "personList") == ([], body[:1000])
+
+
+ALIKE = [{"personId": "8"}, {"personId": "9"}]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {**BEFORE, "personList": [person(unknown=ALIKE), person(unknown=ALIKE)]},
+        {**BEFORE, "personList": FEW, "others": ALIKE},
+        {**BEFORE, "others": ALIKE, "personList": FEW},
+        {**BEFORE, "others": {"personList": ALIKE}, "personList": FEW[:1]},
+        {**BEFORE, "personList": [person(version='},{"personId":'), person(version='"},{"personId":"9"')]},
+        {**BEFORE, "personList": [*FEW, None, *FEW]},
+        {**BEFORE, "personList": [person(names=[NAME]), person(names={"namesList": [NAME]}), person(names=[NAME])]},
+    ],
+    ids=["inner-list", "list-behind", "list-before", "list-within", "text", "null", "both-shapes"],
+)
+def test_what_only_looks_like_the_begin_of_a_record_loses_nothing(document: Any) -> None:
+    body = compact(document)
+    try:
+        exactly = pages._decode_exactly(body, PERSONS).frame
+    except Malformed:
+        exactly = None
+    read = by_blocks(body)
+    assert read is None or read.frame.equals(exactly)
