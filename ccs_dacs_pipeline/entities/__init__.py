@@ -3,7 +3,7 @@
 Knows nothing of Dagster, HTTP, files or the ledger.
 """
 
-from ccs_dacs_pipeline.entities.mapping import Mapped, map_records
+from ccs_dacs_pipeline.entities.mapping import Mapped, Mapper
 from ccs_dacs_pipeline.entities.model import Eligibility, Entity, MappingContext
 from ccs_dacs_pipeline.entities.profile import Column, Dialect, EntityLayout, LayoutError, LayoutProfile, load_profile
 from ccs_dacs_pipeline.entities.registry import ENTITIES, entity_named
@@ -19,9 +19,9 @@ __all__ = [
     "LayoutError",
     "LayoutProfile",
     "Mapped",
+    "Mapper",
     "MappingContext",
     "Rule",
     "entity_named",
     "load_profile",
-    "map_records",
 ]

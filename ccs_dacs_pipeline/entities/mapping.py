@@ -74,63 +74,107 @@ class _Field:
         return f"{self.column.name}\tflawed"
 
 
-def map_records(entity: Entity, raw: pl.DataFrame, profile: LayoutProfile, context: MappingContext) -> Mapped:
-    """Map records of one entity.
+class Mapper:
+    """Maps frames of records of one entity in one batch, in any number of threads at once.
 
-    Args:
-        entity: the entity pair.
-        raw: records with the entity's schema, in any order.
-        profile: the layout profile.
-        context: what the batch knows beyond the records.
-
-    Raises:
-        ValueError: if ``raw`` has another schema, or an entity has no row or several among the context's references.
+    Its expressions are made once: they are hundreds, and making them takes half as long as to map a small frame.
     """
-    if raw.schema != entity.schema:
-        raise ValueError(_schema_difference(entity, raw.schema))
-    fields = [_Field(column, entity.sources[column.source]) for column in profile.entities[entity.name].columns]
-    scope = Scope(context, profile.value_maps)
-    entity_id = pl.col(entity.id_member).str.replace_all(LONE_SURROGATE, "\ufffd", literal=True).alias("entity_id")
 
-    touched = raw.select(any_text(raw.schema, holds_control)).to_series()
-    records = _cleaned(raw, touched)
-    reason = records.select(_reason(entity, context)).to_series()
-    eligible = reason.is_null()
-    not_eligible = records.filter(~eligible).select(entity_id, reason=reason.drop_nulls())
+    def __init__(self, entity: Entity, profile: LayoutProfile, context: MappingContext) -> None:
+        """Prepares the mapping.
 
-    records = records.filter(eligible)
-    values = _given(entity, _with_references(entity, records, context), fields, scope)
-    values = values.with_columns(_written(field, profile, context) for field in fields)
-    flaws = [(field.name, flaw) for field in fields for flaw in _flaws(field, profile)]
-    verdict = values.select(_first_broken(flaws)).to_series()
-    good = verdict.is_null()
-    findings = pl.DataFrame(
-        [(name, flaw.rule.value, flaw.detail) for name, flaw in flaws],
-        schema=dict.fromkeys(("field", "rule", "detail"), pl.String()),
-        orient="row",
-    )
-    quarantined = records.filter(~good).select(entity_id).hstack(findings[verdict.drop_nulls()])
+        Args:
+            entity: the entity pair.
+            profile: the layout profile.
+            context: what the batch knows beyond the records.
+        """
+        self._entity = entity
+        self._context = context
+        columns = profile.entities[entity.name].columns
+        fields = [_Field(column, entity.sources[column.source]) for column in columns]
+        scope = Scope(context, profile.value_maps)
 
-    changed = good & touched.filter(eligible)
-    places = pl.int_range(raw.height, eager=True).filter(eligible).filter(changed)
-    return Mapped(
-        rows=values.filter(good).select(field.name for field in fields),
-        quarantined=quarantined.select("entity_id", "rule", "field", "detail"),
-        not_eligible=not_eligible,
-        # The few raw records by their places: to filter all of them, the largest frame, costs a tenth of the mapping.
-        cleaned=_changes(entity, raw[places], values.filter(changed), fields, scope),
-    )
+        self._entity_id = pl.col(entity.id_member).str.replace_all(LONE_SURROGATE, "\ufffd", literal=True)
+        self._touched = any_text(entity.schema, holds_control)
+        self._trimmed = with_texts(entity.schema, trimmed)
+        self._cleaned = with_texts(entity.schema, cleaned)
+        self._reason = _reason(entity, context)
+        self._parts = [part(scope).alias(name) for name, part in entity.parts.items()]
+        self._given = [field.source.expression(scope).alias(field.given) for field in fields]
+        self._flawed = [field.source.flaw.broken.alias(field.flawed) for field in fields if field.source.flaw]
+        self._written = [_written(field, profile, context) for field in fields]
+        self._names = [field.name for field in fields]
+        self._of_record = [field for field in fields if field.source.members]
+        self._given_of_record = [field.source.expression(scope).alias(field.given) for field in self._of_record]
 
+        flaws = [(field.name, flaw) for field in fields for flaw in _flaws(field, profile)]
+        self._first_broken = _first_broken(flaws)
+        self._findings = pl.DataFrame(
+            [(name, flaw.rule.value, flaw.detail) for name, flaw in flaws],
+            schema=dict.fromkeys(("field", "rule", "detail"), pl.String()),
+            orient="row",
+        )
 
-def _cleaned(raw: pl.DataFrame, touched: pl.Series) -> pl.DataFrame:
-    """Records with all texts cleaned: all are trimmed, the touched ones, which are few, replaced."""
-    records = raw.select(with_texts(raw.schema, trimmed))
-    if not touched.any():
-        return records
-    replacements = raw.filter(touched).select(with_texts(raw.schema, cleaned))
-    nth_replacement = raw.height - 1 + touched.cast(pl.Int64).cum_sum()
-    positions = pl.select(pl.when(touched).then(nth_replacement).otherwise(pl.int_range(raw.height))).to_series()
-    return pl.concat([records, replacements], rechunk=True)[positions]
+    def map(self, raw: pl.DataFrame) -> Mapped:
+        """Maps records.
+
+        Args:
+            raw: records with the entity's schema, in any order.
+
+        Raises:
+            ValueError: if ``raw`` has another schema, or an entity has no row or several among the context's
+                references.
+        """
+        if raw.schema != self._entity.schema:
+            raise ValueError(_schema_difference(self._entity, raw.schema))
+        touched = raw.select(self._touched).to_series()
+        records = self._clean(raw, touched)
+        reason = records.select(self._reason).to_series()
+        eligible = reason.is_null()
+        not_eligible = records.filter(~eligible).select(entity_id=self._entity_id, reason=reason.drop_nulls())
+
+        records = records.filter(eligible)
+        values = _with_references(self._entity, records, self._context)
+        values = values.with_columns(self._parts).select(*self._given, *self._flawed).with_columns(self._written)
+        verdict = values.select(self._first_broken).to_series()
+        good = verdict.is_null()
+        quarantined = records.filter(~good).select(entity_id=self._entity_id)
+
+        changed = good & touched.filter(eligible)
+        places = pl.int_range(raw.height, eager=True).filter(eligible).filter(changed)
+        return Mapped(
+            rows=values.filter(good).select(self._names),
+            quarantined=quarantined.hstack(self._findings[verdict.drop_nulls()]).select(
+                "entity_id", "rule", "field", "detail"
+            ),
+            not_eligible=not_eligible,
+            # The few raw records by their places: to filter all of them, the largest frame, takes a tenth of the time.
+            cleaned=self._changes(raw[places], values.filter(changed)),
+        )
+
+    def _clean(self, raw: pl.DataFrame, touched: pl.Series) -> pl.DataFrame:
+        """Records with all texts cleaned: all are trimmed, the touched ones, which are few, replaced."""
+        records = raw.select(self._trimmed)
+        if not touched.any():
+            return records
+        replacements = raw.filter(touched).select(self._cleaned)
+        nth_replacement = raw.height - 1 + touched.cast(pl.Int64).cum_sum()
+        positions = pl.select(pl.when(touched).then(nth_replacement).otherwise(pl.int_range(raw.height))).to_series()
+        return pl.concat([records, replacements], rechunk=True)[positions]
+
+    def _changes(self, raw: pl.DataFrame, values: pl.DataFrame) -> dict[str, int]:
+        """How many values of each column differ from what trimming alone would have given, in the same records."""
+        if raw.is_empty():
+            return {}
+        uncleaned = raw.select(self._trimmed).with_columns(self._parts).select(self._given_of_record)
+        counts = {
+            field.name: uncleaned.get_column(field.given)
+            .ne_missing(values.get_column(field.given))
+            .to_list()
+            .count(True)
+            for field in self._of_record
+        }
+        return {name: count for name, count in counts.items() if count}
 
 
 def _reason(entity: Entity, context: MappingContext) -> pl.Expr:
@@ -156,16 +200,6 @@ def _with_references(entity: Entity, records: pl.DataFrame, context: MappingCont
             f"{entity.name}: {missing} of {ids.len()} records have no reference; map only records that the batch chose."
         )
     return records.join(references, left_on=entity.id_member, right_on="entity_id", how="left", maintain_order="left")
-
-
-def _given(entity: Entity, records: pl.DataFrame, fields: Sequence[_Field], scope: Scope) -> pl.DataFrame:
-    """Source values and own rules, from cleaned records."""
-    parts = (part(scope).alias(name) for name, part in entity.parts.items())
-    flaws = ((field, field.source.flaw) for field in fields)
-    return records.with_columns(parts).select(
-        *(field.source.expression(scope).alias(field.given) for field in fields),
-        *(flaw.broken.alias(field.flawed) for field, flaw in flaws if flaw is not None),
-    )
 
 
 def _written(field: _Field, profile: LayoutProfile, context: MappingContext) -> pl.Expr:
@@ -232,21 +266,6 @@ def _first_broken(flaws: Sequence[tuple[str, Flaw]]) -> pl.Expr:
     return pl.coalesce(
         pl.when(flaw.broken).then(pl.lit(position, pl.UInt32)) for position, (_, flaw) in enumerate(flaws)
     )
-
-
-def _changes(
-    entity: Entity, raw: pl.DataFrame, values: pl.DataFrame, fields: Sequence[_Field], scope: Scope
-) -> dict[str, int]:
-    """How many values of each column differ from what trimming alone would have given, in the same records."""
-    if raw.is_empty():
-        return {}
-    of_record = [field for field in fields if field.source.members]
-    uncleaned = _given(entity, raw.select(with_texts(raw.schema, trimmed)), of_record, scope)
-    counts = {
-        field.name: uncleaned.get_column(field.given).ne_missing(values.get_column(field.given)).to_list().count(True)
-        for field in of_record
-    }
-    return {name: count for name, count in counts.items() if count}
 
 
 def _schema_difference(entity: Entity, schema: pl.Schema) -> str:

@@ -263,6 +263,6 @@ def common_sources(id_member: str) -> dict[str, ColumnSource]:
 
 
 def _of_references(column: str) -> Callable[[Scope], pl.Expr]:
-    """A column that ``map_records`` joins from the context's references; null in an initial load."""
+    """A column that the mapper joins from the context's references; null in an initial load."""
     empty = pl.lit(None, REFERENCES_SCHEMA[column])
     return lambda scope: empty if scope.context.references is None else pl.col(column)

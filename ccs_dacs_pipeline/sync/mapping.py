@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ccs_dacs_pipeline.ccs import Answer
-from ccs_dacs_pipeline.entities import MappingContext, map_records
+from ccs_dacs_pipeline.entities import Mapper, MappingContext
 from ccs_dacs_pipeline.entities.model import REFERENCES_SCHEMA
 from ccs_dacs_pipeline.ledger import contents, orphans, requests
 from ccs_dacs_pipeline.ledger.contents import Finding, Frame, Tally
@@ -133,12 +133,12 @@ class _Mapping:
             eligibility=self.site.eligibility,
             references=None if self.initial else pl.DataFrame(self.chosen, schema=REFERENCES_SCHEMA, orient="row"),
         )
-        profile = self.site.profile
+        mapper = Mapper(self.entity, self.site.profile, context)
 
         def map_chunk(item: tuple[int, Chunk]) -> tuple[pl.Series, Mapped]:
             number, chunk = item
             raw = chunk.read()
-            mapped = map_records(self.entity, raw, profile, context)
+            mapped = mapper.map(raw)
             frames.put(number, mapped.rows)
             return raw[self.entity.id_member], mapped
 

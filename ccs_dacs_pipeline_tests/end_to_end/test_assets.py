@@ -222,14 +222,14 @@ def test_a_late_worker_does_not_stop_the_batch_for_bad_records(world, monkeypatc
     assert materialize(world, SHARD, *ORDER[:4]).success
     key = SyncBatch.parse(SHARD)
     lease = world.site.lease(SHARD, "late")
-    mapped = mapping.map_records
+    mapped = mapping.Mapper.map
 
     def overtaken(*details: Any) -> Any:
         lease.release()
         world.site.lease(SHARD, "successor")
         return mapped(*details)
 
-    monkeypatch.setattr(mapping, "map_records", overtaken)
+    monkeypatch.setattr(mapping.Mapper, "map", overtaken)
     with world.site.ledger.read() as db:
         batch = life.get(db, key)
     with pytest.raises(LeaseLostError):

@@ -13,10 +13,10 @@ from ccs_dacs_pipeline.entities import (
     Entity,
     LayoutProfile,
     Mapped,
+    Mapper,
     MappingContext,
     entity_named,
     load_profile,
-    map_records,
 )
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def mapped(
     context: MappingContext = INITIAL,
 ) -> Mapped:
     """Map some records."""
-    return map_records(entity, pl.DataFrame(list(records), schema=entity.schema), profile, context)
+    return Mapper(entity, profile, context).map(pl.DataFrame(list(records), schema=entity.schema))
 
 
 def written(

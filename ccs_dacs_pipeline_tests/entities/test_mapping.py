@@ -17,10 +17,10 @@ from ccs_dacs_pipeline.entities import (
     Entity,
     EntityLayout,
     LayoutProfile,
+    Mapper,
     MappingContext,
     Rule,
     load_profile,
-    map_records,
 )
 from ccs_dacs_pipeline.entities.cleaning import LONE_SURROGATE
 from ccs_dacs_pipeline.entities.model import REFERENCES_SCHEMA, Kind, common_sources, member_source
@@ -314,12 +314,13 @@ class TestDialect:
 @each_entity
 def test_records_of_another_schema_are_refused(entity: Entity) -> None:
     raw = pl.DataFrame([record(entity)], schema=entity.schema)
+    mapper = Mapper(entity, DEFAULT, INITIAL)
     with pytest.raises(ValueError, match="version"):
-        map_records(entity, raw.with_columns(pl.col("version").cast(pl.Int64)), DEFAULT, INITIAL)
+        mapper.map(raw.with_columns(pl.col("version").cast(pl.Int64)))
     with pytest.raises(ValueError, match="strange"):
-        map_records(entity, raw.with_columns(strange=pl.lit("x")), DEFAULT, INITIAL)
+        mapper.map(raw.with_columns(strange=pl.lit("x")))
     with pytest.raises(ValueError, match="order of members"):
-        map_records(entity, raw.select(reversed(raw.columns)), DEFAULT, INITIAL)
+        mapper.map(raw.select(reversed(raw.columns)))
 
 
 def test_a_fourth_entity_is_a_description_and_its_table() -> None:

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from ccs_dacs_pipeline.entities import ENTITIES, Entity, MappingContext, load_profile, map_records
+from ccs_dacs_pipeline.entities import ENTITIES, Entity, Mapper, MappingContext, load_profile
 from ccs_dacs_pipeline_tests.entities import oracle
 from ccs_dacs_pipeline_tests.entities.awkward import Awkward
 from ccs_dacs_pipeline_tests.entities.support import MOMENT
@@ -34,7 +34,7 @@ def test_mapping_agrees_with_the_oracle(entity: Entity, datetime_format: str, zo
         batch = oracle.Batch(load_flag, MOMENT, ZoneInfo(zone), datetime_format, _references(entity, some, load_flag))
         raw = pl.DataFrame(some, schema=entity.schema)
         context = MappingContext(load_flag, MOMENT, batch.zone, references=_frame(batch))
-        result = map_records(entity, raw, profile, context)
+        result = Mapper(entity, profile, context).map(raw)
 
         expected = [
             (oracle.clean(record[entity.id_member]), oracle.expect(entity.name, record, batch)) for record in some

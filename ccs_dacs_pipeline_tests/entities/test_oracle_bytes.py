@@ -15,7 +15,7 @@ import pytest
 
 from ccs_dacs_pipeline.ccs.pages import decode_page
 from ccs_dacs_pipeline.dacs.extract_file import write_extract
-from ccs_dacs_pipeline.entities import ENTITIES, Entity, map_records
+from ccs_dacs_pipeline.entities import ENTITIES, Entity, Mapper
 from ccs_dacs_pipeline.entities.cleaning import LONE_SURROGATE
 from ccs_dacs_pipeline.folders import LocalFolder
 from ccs_dacs_pipeline_tests.entities import oracle
@@ -37,11 +37,9 @@ def test_the_file_is_that_of_the_oracle_byte_for_byte(entity: Entity, tmp_path: 
     records = Awkward(SEED).records(entity.name, RECORDS)
     records.sort(key=lambda record: oracle.clean(record[entity.id_member]) or "")
     layout = DEFAULT.entities[entity.name]
+    mapper = Mapper(entity, DEFAULT, INITIAL)
     written = write_extract(
-        (
-            map_records(entity, decode_page(page, entity).frame, DEFAULT, INITIAL).rows
-            for page in _pages(entity, records)
-        ),
+        (mapper.map(decode_page(page, entity).frame).rows for page in _pages(entity, records)),
         folder=LocalFolder(tmp_path),
         layout=layout,
         dialect=DEFAULT.dialect,
