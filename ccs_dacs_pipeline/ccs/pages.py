@@ -196,21 +196,22 @@ def _blocks(body: bytes, list_member: str) -> tuple[list[bytes], bytes]:
     head = _head_of(list_member).match(body)
     if head is None:
         return [], body
+    next_record = re.compile(rb"\}(\s*+,\s*+)\{\s*+%b\s*+:" % re.escape(head[1]))
     begin = start = head.end()
     blocks = []
-    while (end := body.find(b"},{" + head[1], start + _BLOCK_BYTES)) >= 0:
-        blocks.append(b"[%b]" % body[start : end + 1])
-        start = end + 2
+    while place := next_record.search(body, start + _BLOCK_BYTES):
+        blocks.append(b"[%b]" % body[start : place.start(1)])
+        start = place.end(1)
     return blocks, body[:begin] + body[start:]
 
 
 @cache
 def _head_of(list_member: str) -> re.Pattern[bytes]:
-    """What comes before the records of an answer; the group is how the first one begins."""
+    """What comes before the records of an answer; the group is the first one's first member."""
     text = rb'"[^"\\]*+"'
     scalars = rb'(?:\s*+%b\s*+:(?:\s*+%b\s*+|[^"\[\]{},]*+),)*+' % (text, text)
     outer = rb"\s*+\{(?:\s*+%b\s*+:\s*+\{)?" % text
-    begin = rb'\s*+"%b"\s*+:\s*+\[\s*+(?=\{(%b:))' % (re.escape(list_member.encode()), text)
+    begin = rb'\s*+"%b"\s*+:\s*+\[\s*+(?=\{\s*+(%b))' % (re.escape(list_member.encode()), text)
     return re.compile(outer + scalars + begin)
 
 

@@ -224,8 +224,8 @@ def awkward_pages(draw: st.DrawFn, /, **odd: st.SearchStrategy[Any]) -> bytes:
         "personList": draw(st.lists(record, max_size=4)),
     }
     document = draw(st.sampled_from([answer, {"outer": answer}]))
-    separators = draw(st.sampled_from([None, (",", ":")]))
-    return json.dumps(document, ensure_ascii=draw(st.booleans()), separators=separators).encode()
+    form = draw(st.sampled_from([{}, {"separators": (",", ":")}, {"indent": 1}]))
+    return json.dumps(document, ensure_ascii=draw(st.booleans()), **form).encode()
 
 
 class Wrong(Exception):
@@ -335,8 +335,9 @@ FEW = [person(personId=number, names={"namesList": [NAME, NAME]}, latitude=1.5) 
     ],
     ids=["head-first", "list-first", "outer-head-first", "outer-list-first"],
 )
-def test_a_page_is_cut_into_blocks_of_records_in_order(document: Any) -> None:
-    body = compact(document)
+@pytest.mark.parametrize("form", [{}, {"separators": (",", ":")}, {"indent": 2}], ids=["spaces", "compact", "lines"])
+def test_a_page_is_cut_into_blocks_of_records_in_order(document: Any, form: Any) -> None:
+    body = json.dumps(document, **form).encode()
     with mock.patch.object(pages, "_BLOCK_BYTES", 1):
         blocks, rest = pages._blocks(body, "personList")
     assert [json.loads(block) for block in blocks] == [FEW[:1], FEW[1:2]]
