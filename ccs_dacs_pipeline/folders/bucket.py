@@ -124,7 +124,7 @@ class Bucket:
         body, _ = self._ask("POST", key, {"uploads": ""})
         return Upload(key, _text(body, "UploadId"), datetime.now(UTC))
 
-    def send(self, upload: Upload, number: int, data: bytes) -> str:
+    def send(self, upload: Upload, number: int, data: bytes | bytearray) -> str:
         """Sends a part, from 1; returns its ETag. A part that is sent twice is stored once."""
         _, headers = self._ask("PUT", upload.key, {"partNumber": str(number), "uploadId": upload.id}, body=data)
         return headers.get("ETag", "")
@@ -180,7 +180,7 @@ class Bucket:
         key: str,
         query: Mapping[str, str],
         *,
-        body: bytes = b"",
+        body: bytes | bytearray = b"",
         condition: Mapping[str, str] | None = None,
     ) -> tuple[bytes, Message]:
         """Makes one request, again after a lost connection or an answer of 5xx; returns body and headers."""
@@ -212,7 +212,7 @@ class Bucket:
         raise AssertionError  # the last attempt returns or raises
 
     def _once(
-        self, method: str, target: str, host: str, body: bytes, headers: dict[str, str]
+        self, method: str, target: str, host: str, body: bytes | bytearray, headers: dict[str, str]
     ) -> tuple[int, str, Message, bytes]:
         try:
             connection = self._idle.pop()

@@ -364,8 +364,7 @@ class ObjectUpload(Counted):
         if len(self._sent) >= _PARTS:
             with unfinished(self._folder.url), self._folder.errors(self._name):
                 self._sent[-_PARTS].result()
-        data = bytes(self._buffer)
-        self._buffer.clear()
+        data, self._buffer = self._buffer, bytearray()
         self._sent.append(self._pool.submit(self._folder.bucket.send, self._upload, len(self._sent) + 1, data))
 
 
