@@ -33,7 +33,7 @@ from ccs_dacs_pipeline.folders.sftp import Echo, SftpFolder
 from ccs_dacs_pipeline.folders.sftp_server import SftpAccess, SftpServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ccs_dacs_pipeline.folders.local import LinkedTemporaryFile
 
@@ -95,9 +95,12 @@ def benchmark(folder: Path, *, megabytes: int, runs: int, extract_gib: float = 0
             "puts one more of its own, over a further copy of the whole object.",
         ],
     )
-    peers = {"sftp": "sftp openssh", "s3": "s3 boto3"}
+    plain = {"sftp": "sftp openssh", "s3": "s3 boto3"}
+    same = {"sftp published": "sftp openssh verified", "s3 published": "s3 boto3 plain"}
     report.tables = [
-        _beside(f"{megabytes:,} MiB, median of {runs}", seconds, rates, lambda name: peers[name.partition(" ")[0]]),
+        _beside(
+            f"{megabytes:,} MiB, median of {runs}", seconds, rates, lambda name: plain[name.partition(" ")[0]], same
+        ),
         *(_over_line(folder, source, sha256, mbit, megabytes, runs, report) for mbit in lines),
         _local(folder, (1, megabytes, 4 * megabytes), runs, report),
         extract.table(extracts),
@@ -133,16 +136,29 @@ def _over_line(
         {"name": f"{prefix} {name}", "runs": found, "rate": rates[name]} for name, found in seconds.items()
     ]
     report.ratios[f"{prefix} published / openssh"] = rates["published"] / rates["openssh"]
-    return _beside(f"SFTP over a line of {mbit:,} Mbit/s each way", seconds, rates, lambda _: "openssh")
+    same = {"published": "openssh verified"}
+    return _beside(f"SFTP over a line of {mbit:,} Mbit/s each way", seconds, rates, lambda _: "openssh", same)
 
 
-def _beside(title: str, seconds: dict[str, list[float]], rates: dict[str, float], peer: Callable[[str], str]) -> Grid:
-    """Returns each work's seconds and rate, and its share of the rate of its peer."""
+def _beside(
+    title: str,
+    seconds: dict[str, list[float]],
+    rates: dict[str, float],
+    plain: Callable[[str], str],
+    same: Mapping[str, str],
+) -> Grid:
+    """Returns each work's seconds and rate, beside its peer as it comes, and beside the peer that does the same."""
     rows = [
-        (name, spread(found), f"{rates[name]:,.0f}", f"{rates[name] / rates[peer(name)]:.0%}")
+        (
+            name,
+            spread(found),
+            f"{rates[name]:,.0f}",
+            f"{rates[name] / rates[plain(name)]:.0%}",
+            f"{rates[name] / rates[same[name]]:.0%}" if name in same else "",
+        )
         for name, found in seconds.items()
     ]
-    return Grid(title, ("", "seconds", "MiB/s", "of the peer"), rows)
+    return Grid(title, ("", "seconds", "MiB/s", "of the peer as it comes", "of the peer doing the same"), rows)
 
 
 def _local(folder: Path, megabytes: Sequence[int], runs: int, report: Report) -> Grid:

@@ -23,7 +23,7 @@ HAS_MORE = "hasMore"
 TOTAL = "totalNumberOfRecords"
 TEXTS_OF_BOOLEANS = {"true": True, "false": False}
 NAMED_FAULTS = 5
-# Some hundred records. Half of it or twice as much is as quick.
+# Some hundred records; half as many are as quick, twice as many are slower.
 _BLOCK_BYTES = 256 * 1024
 
 # Half of a pair without the other, or anything behind an escaped backslash: only then is each escape looked at.

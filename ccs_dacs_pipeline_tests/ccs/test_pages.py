@@ -2,7 +2,6 @@
 
 import json
 from typing import Any
-from unittest import mock
 
 import polars as pl
 import pytest
@@ -275,7 +274,8 @@ def alike(read: Any, value: Any) -> bool:
 
 def by_blocks(body: bytes, service: Any = PERSONS) -> pages.EntityPage | None:
     """The quick way with each record in a block of its own, as far as the answer can be cut."""
-    with mock.patch.object(pages, "_BLOCK_BYTES", 1):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "_BLOCK_BYTES", 1)
         return pages._decode_columns(body, service)
 
 
@@ -317,7 +317,7 @@ def test_a_page_of_one_shape_is_decoded_by_the_quick_way(shape: Any) -> None:
 
 
 def compact(document: Any) -> bytes:
-    """JSON as servers write it."""
+    """JSON without spaces."""
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -336,13 +336,15 @@ FEW = [person(personId=number, names={"namesList": [NAME, NAME]}, latitude=1.5) 
     ids=["head-first", "list-first", "outer-head-first", "outer-list-first"],
 )
 @pytest.mark.parametrize("form", [{}, {"separators": (",", ":")}, {"indent": 2}], ids=["spaces", "compact", "lines"])
-def test_a_page_is_cut_into_blocks_of_records_in_order(document: Any, form: Any) -> None:
+def test_a_page_is_cut_into_blocks_of_records_in_order(
+    document: Any, form: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = json.dumps(document, **form).encode()
-    with mock.patch.object(pages, "_BLOCK_BYTES", 1):
-        blocks, rest = pages._blocks(body, "personList")
+    monkeypatch.setattr(pages, "_BLOCK_BYTES", 1)
+    blocks, rest = pages._blocks(body, "personList")
     assert [json.loads(block) for block in blocks] == [FEW[:1], FEW[1:2]]
     assert b'"3"' in rest
-    read = by_blocks(body)
+    read = pages._decode_columns(body, PERSONS)
     assert read is not None
     assert read.frame.equals(pages._decode_exactly(body, PERSONS).frame)
     assert (read.has_more, read.total) == (True, 9)
