@@ -127,6 +127,8 @@ class Mapper:
         """
         if raw.schema != self._entity.schema:
             raise ValueError(_schema_difference(self._entity, raw.schema))
+        # Of a frame in several chunks, as pages are, polars selects a literal once for each, not once for each record.
+        raw = raw.rechunk()
         touched = raw.select(self._touched).to_series()
         records = self._clean(raw, touched)
         reason = records.select(self._reason).to_series()

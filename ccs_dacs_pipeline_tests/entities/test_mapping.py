@@ -312,6 +312,15 @@ class TestDialect:
 
 
 @each_entity
+def test_records_in_several_chunks_are_mapped_as_in_one(entity: Entity) -> None:
+    chunk = pl.DataFrame([record(entity)] * 200, schema=entity.schema)
+    chunked = pl.concat([chunk] * 10, rechunk=False)
+    assert chunked.n_chunks() == 10
+    mapper = Mapper(entity, DEFAULT, INITIAL)
+    assert mapper.map(chunked).rows.equals(mapper.map(chunked.rechunk()).rows)
+
+
+@each_entity
 def test_records_of_another_schema_are_refused(entity: Entity) -> None:
     raw = pl.DataFrame([record(entity)], schema=entity.schema)
     mapper = Mapper(entity, DEFAULT, INITIAL)
