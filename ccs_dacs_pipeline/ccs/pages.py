@@ -188,10 +188,10 @@ class _Doubtful(Exception):
 def _blocks(body: bytes, list_member: str) -> tuple[list[bytes], bytes]:
     """Cuts most records out of an answer: lists of them, in order, and the answer with the rest.
 
-    The values of a large page outgrow the processor's caches while it is decoded, which takes up to twice the time. An
-    answer is cut where its list is in the outermost object, and where a record begins as the first one does, which no
-    text can, for its quotation marks are escaped. Where that is somewhere else nevertheless, as in an inner list, a
-    block is not JSON, and reading it fails.
+    The values of a large page outgrow the processor's caches while it is decoded, which takes half as long again. An
+    answer is cut if only plain members come before its list, and where an object begins with the first record's first
+    member. No text can look like that, for its quotation marks are escaped; an object within a record or behind the
+    list can, but leaves a block that is not JSON, so that reading it fails.
     """
     head = _head_of(list_member).match(body)
     if head is None:

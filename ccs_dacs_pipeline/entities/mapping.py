@@ -127,7 +127,8 @@ class Mapper:
         """
         if raw.schema != self._entity.schema:
             raise ValueError(_schema_difference(self._entity, raw.schema))
-        # Of a frame in several chunks, as pages are, polars selects a literal once for each, not once for each record.
+        # Pages come in several chunks. Of such a frame polars gives a literal alone, as the reason is where all records
+        # are eligible, once for each chunk, which fits neither one value nor one for each record.
         raw = raw.rechunk()
         touched = raw.select(self._touched).to_series()
         records = self._clean(raw, touched)
