@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -51,7 +52,8 @@ def initial(
 
 def stages(data: Path, measured: Measured) -> list[Stage]:
     """The assets of the only run in a data folder, in the order in which they began, and what lay round them."""
-    with dg.DagsterInstance.from_config(str(data / "dagster")) as instance:
+    os.environ["DAGSTER_HOME"] = str(data / "dagster")
+    with dg.DagsterInstance.get() as instance:
         (only,) = instance.get_runs()
         return stages_of(instance, only.run_id, measured)
 

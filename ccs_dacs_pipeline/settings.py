@@ -229,6 +229,11 @@ class Settings(BaseSettings):
         """The data folder, absolute."""
         return self.data_dir.expanduser().absolute()
 
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's own folder, absolute: DAGSTER_HOME, by default under the data folder."""
+        return Path(os.environ.get("DAGSTER_HOME") or self.data_path / "dagster").expanduser().absolute()
+
     def folder(self, name: Literal["extract", "upload", "frames"]) -> str:
         """Returns the URL or path of a folder, with its default under the data folder."""
         configured: str = getattr(self, f"{name}_url")

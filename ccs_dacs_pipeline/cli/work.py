@@ -56,7 +56,7 @@ def dagster_home(settings: Settings) -> Path:
     Raises:
         UsageProblem: it cannot be made or written.
     """
-    home = Path(os.environ.get("DAGSTER_HOME") or settings.data_path / "dagster").expanduser().absolute()
+    home = settings.dagster_home
     try:
         home.mkdir(parents=True, exist_ok=True)
         if not (home / "dagster.yaml").exists():

@@ -79,11 +79,12 @@ def wait_until_quiet(world: World, instance: dg.DagsterInstance) -> None:
         time.sleep(0.5)
 
 
-def test_two_daemons_and_two_launches_of_one_partition_have_one_effect(world, environment):
+def test_two_daemons_and_two_launches_of_one_partition_have_one_effect(world, environment, monkeypatch):
     world.initial()
+    monkeypatch.setenv("DAGSTER_HOME", environment["DAGSTER_HOME"])
     log = world.settings.data_path / "daemons.log"
     with ExitStack() as stack:
-        instance = stack.enter_context(dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]))
+        instance = stack.enter_context(dg.DagsterInstance.get())
         watcher = stack.enter_context(Watcher(Path(world.settings.folder("upload"))))
         processes = [stack.enter_context(daemon(environment, log)) for _ in range(2)]
         for round_ in range(ROUNDS):
