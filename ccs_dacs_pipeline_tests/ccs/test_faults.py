@@ -249,6 +249,14 @@ def test_no_proxy_of_the_environment_sees_a_call(start: Start, monkeypatch: pyte
         assert proxy.requests == []
 
 
+def test_cookies_go_back_so_that_ccs_needs_no_new_session_for_each_call(start: Start) -> None:
+    with_cookie = reply({"totalNumberOfRecords": 5}, headers={"Set-Cookie": "JSESSIONID=one; Path=/; HttpOnly"})
+    elsewhere = reply({"totalNumberOfRecords": 5}, headers={"Set-Cookie": "other=two; Path=/; Domain=example.com"})
+    client, server = start(in_turn(with_cookie, elsewhere, COUNT))
+    assert [count(client) for _ in range(3)] == [5, 5, 5]
+    assert [request.headers.get("cookie") for request in server.requests] == [None, "JSESSIONID=one", "JSESSIONID=one"]
+
+
 def test_one_client_serves_many_threads(start: Start) -> None:
     client, server = start(SearchableCcs(people("1", "2", "3")), concurrency=4)
     counts: list[int] = []
