@@ -7,6 +7,7 @@ how long an engine lives.
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -54,7 +55,9 @@ class SqliteStorage(DagsterSqliteStorage):
         Raises:
             SettingsError: neither `base_dir` nor DAGSTER_HOME is set, and the settings that would tell are wrong.
         """
-        return cls.from_local(str(config_value.get("base_dir") or load_settings().dagster_home), inst_data)
+        # Settings last: with a wrong one the UI still comes up, to show what the code location says of it.
+        home = config_value.get("base_dir") or os.environ.get("DAGSTER_HOME") or load_settings().dagster_home
+        return cls.from_local(str(home), inst_data)
 
 
 class EventLog(SqliteEventLogStorage):

@@ -150,6 +150,7 @@ def test_where_it_is(tmp_path, monkeypatch, given):
         monkeypatch.delenv("DAGSTER_HOME", raising=False)
     else:
         monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("CCS_DACS_CCS_PAGE_SIZE", "wrong")  # for the code location to tell, not for the storage
     config = {"base_dir": str(tmp_path / "elsewhere")} if given == "base_dir" else {}
     storage = SqliteStorage.from_config_value(None, config)
     place = {"base_dir": "elsewhere", "DAGSTER_HOME": "home", "the data folder": "data/dagster"}[given]
