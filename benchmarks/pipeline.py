@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,8 +51,9 @@ def initial(
 
 def stages(data: Path, measured: Measured) -> list[Stage]:
     """The assets of the only run in a data folder, in the order in which they began, and what lay round them."""
-    os.environ["DAGSTER_HOME"] = str(data / "dagster")
-    with dg.DagsterInstance.get() as instance:
+    home = str(data / "dagster")
+    # Dagster's own storage on the same files, so that it matters nothing what DAGSTER_HOME is here.
+    with dg.DagsterInstance.local_temp(home, overrides={"storage": {"sqlite": {"base_dir": home}}}) as instance:
         (only,) = instance.get_runs()
         return stages_of(instance, only.run_id, measured)
 

@@ -62,6 +62,12 @@ CommaList = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
 CodeNumbers = Annotated[dict[str, Annotated[int, Field(ge=1)]], NoDecode, BeforeValidator(_split_numbers)]
 
 
+def named_dagster_home() -> Path | None:
+    """Returns DAGSTER_HOME, absolute; None where it is not set."""
+    name = os.environ.get("DAGSTER_HOME")
+    return Path(name).expanduser().absolute() if name else None
+
+
 class Settings(BaseSettings):
     """The settings of one site. Field names are the variables of interface.md without the prefix, in lower case."""
 
@@ -232,7 +238,7 @@ class Settings(BaseSettings):
     @property
     def dagster_home(self) -> Path:
         """Dagster's own folder, absolute: DAGSTER_HOME, by default under the data folder."""
-        return Path(os.environ.get("DAGSTER_HOME") or self.data_path / "dagster").expanduser().absolute()
+        return named_dagster_home() or self.data_path / "dagster"
 
     def folder(self, name: Literal["extract", "upload", "frames"]) -> str:
         """Returns the URL or path of a folder, with its default under the data folder."""

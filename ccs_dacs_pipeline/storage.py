@@ -7,7 +7,6 @@ how long an engine lives.
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
-from ccs_dacs_pipeline.settings import load_settings
+from ccs_dacs_pipeline.settings import load_settings, named_dagster_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,7 +55,7 @@ class SqliteStorage(DagsterSqliteStorage):
             SettingsError: neither `base_dir` nor DAGSTER_HOME is set, and the settings that would tell are wrong.
         """
         # Settings last: with a wrong one the UI still comes up, to show what the code location says of it.
-        home = config_value.get("base_dir") or os.environ.get("DAGSTER_HOME") or load_settings().dagster_home
+        home = config_value.get("base_dir") or named_dagster_home() or load_settings().dagster_home
         return cls.from_local(str(home), inst_data)
 
 
