@@ -361,16 +361,20 @@ class _Http:
     def __init__(self, context: ssl.SSLContext, connections: int) -> None:
         self._transport = _BoundedTransport(context, connections)
         self._cookies = httpx.Cookies()
+        self._has_cookies = False
 
     @contextmanager
     def stream(self, request: httpx.Request) -> Iterator[httpx.Response]:
         """Yields the answer, its body yet to be read; the connection is free again after the block."""
-        self._cookies.set_cookie_header(request)
+        # Asking an empty jar takes a tenth of the time of a small call.
+        if self._has_cookies:
+            self._cookies.set_cookie_header(request)
         response = self._transport.handle_request(request)
         response.request = request
         try:
             if "Set-Cookie" in response.headers:
                 self._cookies.extract_cookies(response)
+                self._has_cookies = True
             yield response
         finally:
             response.close()

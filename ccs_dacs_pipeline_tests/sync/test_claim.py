@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccs_dacs_pipeline.ledger.requests import Claim
-from ccs_dacs_pipeline.sync.claim import CHUNK, _rounds, chunks
+from ccs_dacs_pipeline.sync.claim import _IN_A_ROW, CHUNK, _rounds, _rows, chunks
 
 
 def claim(request_id: str, entity_id: str, entity: str = "contact") -> Claim:
@@ -61,3 +61,11 @@ def test_pieces_hold_at_most_what_one_search_takes_and_lose_nothing(number: int)
     assert [one for piece in pieces for one in piece] == list(range(number))
     assert all(0 < len(piece) <= CHUNK for piece in pieces)
     assert all(len(piece) == CHUNK for piece in pieces[:-1])
+
+
+@given(st.integers(0, 200), st.integers(1, 20))
+def test_transitions_are_shared_out_so_that_each_is_sent_once_and_no_thread_is_left_without(number: int, threads: int):
+    rows = list(_rows(range(number), threads))
+    assert [one for row in rows for one in row] == list(range(number))
+    assert all(0 < len(row) <= _IN_A_ROW for row in rows)
+    assert len(rows) >= min(number, threads)
