@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +30,7 @@ from benchmarks.report import MIB, Grid, Report, spread, tell
 from ccs_dacs_pipeline.folders import Folder, LocalFolder, publish
 from ccs_dacs_pipeline.folders.bucket import Bucket
 from ccs_dacs_pipeline.folders.objects import ObjectFolder
-from ccs_dacs_pipeline.folders.sftp import Echo, SftpFolder
+from ccs_dacs_pipeline.folders.sftp import SftpFolder, Witness
 from ccs_dacs_pipeline.folders.sftp_server import SftpAccess, SftpServer
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = MIB
 _NAME = "C1-DCTIL_0001_00.csv"
+# By the processor's own instructions, where coreutils' sha256sum may compute it by others.
+_SHA256_COMMAND = "openssl dgst -sha256 -r" if shutil.which("openssl") else "sha256sum"
 
 
 def benchmark(folder: Path, *, megabytes: int, runs: int, extract_gib: float = 0, lines: Sequence[int] = ()) -> Report:
@@ -69,12 +72,13 @@ def benchmark(folder: Path, *, megabytes: int, runs: int, extract_gib: float = 0
             "sftp openssh verified": lambda: sftp.put_verified(path, sha256),
             "sftp unread": lambda: _published(source, unread, sha256),
             "sftp published": lambda: _published(source, sftp.folder, sha256),
+            "sftp published asking": lambda: _published(source, sftp.asking, sha256),
             "s3 boto3": lambda: _boto3(path, bucket, "when_supported"),
             "s3 boto3 plain": lambda: _boto3(path, bucket, "when_required"),
             "s3 published": lambda: _published(source, objects, sha256),
         }
         seconds = _rounds(works, runs)
-        sftp.folder.close()
+        sftp.close()
     rates = {name: megabytes / median(found) for name, found in seconds.items()}
     report = Report(
         "folders",
@@ -84,11 +88,13 @@ def benchmark(folder: Path, *, megabytes: int, runs: int, extract_gib: float = 0
             "sftp unread / openssh": rates["sftp unread"] / rates["sftp openssh"],
             "sftp published / openssh": rates["sftp published"] / rates["sftp openssh"],
             "sftp published / openssh verified": rates["sftp published"] / rates["sftp openssh verified"],
+            "sftp published asking / openssh": rates["sftp published asking"] / rates["sftp openssh"],
             "s3 published / boto3": rates["s3 published"] / rates["s3 boto3"],
             "s3 published / boto3 plain": rates["s3 published"] / rates["s3 boto3 plain"],
         },
         notes=[
             "published: as the pipeline does it: hashed, synced, never overwriting, over SFTP read back.",
+            f"asking: the server's own `{_SHA256_COMMAND}` in place of reading back.",
             "unread: the same without reading back; openssh: its client's put alone, neither synced nor read back.",
             "openssh verified: put and synced, got back, hashed and renamed, as the pipeline does it.",
             "boto3 plain: without the checksums that it adds of itself; to uploads without them, as ours are too, moto",
@@ -96,7 +102,11 @@ def benchmark(folder: Path, *, megabytes: int, runs: int, extract_gib: float = 0
         ],
     )
     plain = {"sftp": "sftp openssh", "s3": "s3 boto3"}
-    same = {"sftp published": "sftp openssh verified", "s3 published": "s3 boto3 plain"}
+    same = {
+        "sftp published": "sftp openssh verified",
+        "sftp published asking": "sftp openssh verified",
+        "s3 published": "s3 boto3 plain",
+    }
     report.tables = [
         _beside(
             f"{megabytes:,} MiB, median of {runs}", seconds, rates, lambda name: plain[name.partition(" ")[0]], same
@@ -126,17 +136,19 @@ def _over_line(
                 "openssh": lambda: sftp.put(source.path / _NAME),
                 "openssh verified": lambda: sftp.put_verified(source.path / _NAME, sha256),
                 "published": lambda: _published(source, sftp.folder, sha256),
+                "published asking": lambda: _published(source, sftp.asking, sha256),
             },
             runs,
         )
-        sftp.folder.close()
+        sftp.close()
     rates = {name: megabytes / median(found) for name, found in seconds.items()}
     prefix = f"sftp at {mbit} Mbit/s"
     report.results += [
         {"name": f"{prefix} {name}", "runs": found, "rate": rates[name]} for name, found in seconds.items()
     ]
-    report.ratios[f"{prefix} published / openssh"] = rates["published"] / rates["openssh"]
-    same = {"published": "openssh verified"}
+    for name in ("published", "published asking"):
+        report.ratios[f"{prefix} {name} / openssh"] = rates[name] / rates["openssh"]
+    same = dict.fromkeys(("published", "published asking"), "openssh verified")
     return _beside(f"SFTP over a line of {mbit:,} Mbit/s each way", seconds, rates, lambda _: "openssh", same)
 
 
@@ -244,31 +256,32 @@ class _Unread(SftpFolder):
         super().__init__(folder.server, folder.path)
         self._sha256 = sha256
 
-    def echo(self, path: str) -> Echo:
-        """Returns one that reads nothing."""
-        return _Silence(self, path)
+    def witness(self, path: str) -> Witness:
+        """Returns one that has seen nothing."""
+        return Witness()
 
     def digest(self, path: str) -> str:
         """Returns what was sent; a visible file is looked at nevertheless."""
         return self._sha256 if path.rpartition("/")[2].startswith(".") else super().digest(path)
 
 
-class _Silence(Echo):
-    """Reads nothing back."""
-
-    def follow(self) -> None:
-        """Does nothing."""
-
-
 class _Sftp:
-    """A server of this run's own, openssh's client and our folder on it."""
+    """A server of this run's own, openssh's client, and our folder on it, read back or with the server asked."""
 
     def __init__(self, place: Path, host: str, port: int) -> None:
         self._place = place
         self._host = host
         self._port = port
         access = SftpAccess(key_file=place / "user_key", known_hosts=place / "known_hosts")
-        self.folder = SftpFolder(SftpServer(host, port, getpass.getuser(), access), str(place / "upload"))
+        self.folder, self.asking = (
+            SftpFolder(SftpServer(host, port, getpass.getuser(), one), str(place / "upload"))
+            for one in (access, replace(access, sha256_command=_SHA256_COMMAND))
+        )
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self.folder.close()
+        self.asking.close()
 
     def put(self, path: Path) -> None:
         """Sends the file by openssh's client."""

@@ -103,18 +103,27 @@ class Settings(BaseSettings):
     sftp_key_file: Path | None = Field(None, description="private key of the user in `sftp://` URLs")
     sftp_key_passphrase: SecretStr | None = Field(None, description="passphrase of the private key")
     sftp_known_hosts: Path | None = Field(None, description="known host keys (default: `~/.ssh/known_hosts`)")
+    sftp_sha256_command: str | None = Field(
+        None, description="command of the server that prints a file's SHA-256, asked instead of reading files back"
+    )
     extract_sftp_password: SecretStr | None = Field(None, description="the extract folder's own, over `SFTP_PASSWORD`")
     extract_sftp_key_file: Path | None = Field(None, description="the extract folder's own, over `SFTP_KEY_FILE`")
     extract_sftp_key_passphrase: SecretStr | None = Field(
         None, description="the extract folder's own, over `SFTP_KEY_PASSPHRASE`"
     )
     extract_sftp_known_hosts: Path | None = Field(None, description="the extract folder's own, over `SFTP_KNOWN_HOSTS`")
+    extract_sftp_sha256_command: str | None = Field(
+        None, description="the extract folder's own, over `SFTP_SHA256_COMMAND`"
+    )
     upload_sftp_password: SecretStr | None = Field(None, description="the upload folder's own, over `SFTP_PASSWORD`")
     upload_sftp_key_file: Path | None = Field(None, description="the upload folder's own, over `SFTP_KEY_FILE`")
     upload_sftp_key_passphrase: SecretStr | None = Field(
         None, description="the upload folder's own, over `SFTP_KEY_PASSPHRASE`"
     )
     upload_sftp_known_hosts: Path | None = Field(None, description="the upload folder's own, over `SFTP_KNOWN_HOSTS`")
+    upload_sftp_sha256_command: str | None = Field(
+        None, description="the upload folder's own, over `SFTP_SHA256_COMMAND`"
+    )
     s3_endpoint: str | None = Field(None, description="origin of the object storage (default: AWS in `S3_REGION`)")
     s3_region: str = Field("us-east-1", pattern="^[a-z0-9-]+$", description="region of the object storage")
     s3_access_key: str | None = Field(None, description="id of the access key, for `s3://` URLs")

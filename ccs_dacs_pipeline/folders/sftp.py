@@ -136,9 +136,14 @@ class SftpFolder:
                 digest.update(block)
         return digest.hexdigest()
 
-    def echo(self, path: str) -> Echo:
-        """Returns what reads the file `path` of the server back while it is being written."""
-        return Echo(self, path)
+    def is_told(self, name: str, sha256: str) -> bool:
+        """Returns whether the server's command, where one is set, prints this SHA-256 of the file."""
+        server = self.server
+        return server.sha256_command is None or server.told_sha256(self.path_of(name)) == sha256
+
+    def witness(self, path: str) -> Witness:
+        """Returns what can confirm the file `path` of the server once it is written."""
+        return Echo(self, path) if self.server.sha256_command is None else ServersWord(self.server, path)
 
     def remove_path(self, path: str) -> None:
         """Removes the file `path` of the server; an absent one is fine."""
@@ -178,8 +183,8 @@ class SftpTemporaryFile(Counted):
     """A file that is being written to the server, in the folder it is meant for.
 
     Blocks go out one after the other while the next is being filled. After a lost connection the block under way is
-    sent again. The server offers no checksum, so the file is read back before anyone sees it: where that can be done
-    while the rest still goes out, and else by `commit`.
+    sent again. The protocol has no checksum, so the file is read back before anyone sees it: where that can be done
+    while the rest still goes out, and else by `commit`. A server that has a command for it is asked instead.
     """
 
     def __init__(self, folder: SftpFolder) -> None:
@@ -192,7 +197,7 @@ class SftpTemporaryFile(Counted):
         self._handle: asyncssh.SFTPClientFile | None = None
         self._client: asyncssh.SFTPClient | None = None
         self._connections = 0
-        self._echo = folder.echo(self._path)
+        self._witness = folder.witness(self._path)
         self._placed = False
 
     def write(self, data: Data) -> None:
@@ -232,7 +237,7 @@ class SftpTemporaryFile(Counted):
         if self._placed:
             return
         # What cannot be removed now is swept later.
-        self._echo.end()
+        self._witness.end()
         with suppress(FolderError):
             self._wait()
         with suppress(FolderError):
@@ -242,7 +247,7 @@ class SftpTemporaryFile(Counted):
     def _send(self) -> None:
         self._wait()
         if self._sent:
-            self._echo.follow()
+            self._witness.follow()
         block, offset = bytes(self._buffer), self._sent
         self._buffer.clear()
         self._sent += len(block)
@@ -265,10 +270,10 @@ class SftpTemporaryFile(Counted):
 
     def _stored(self) -> str:
         """Returns the SHA-256 of what the server holds of the finished file."""
-        echoed = self._echo.finish()
+        told = self._witness.finish()
         # A server that was started anew may have lost what it had taken, and given back, before.
-        if self._connections == 1 and echoed == self.sha256:
-            return echoed
+        if self._connections == 1 and told == self.sha256:
+            return told
         return self._folder.digest(self._path)
 
     async def _opened(self, client: asyncssh.SFTPClient) -> asyncssh.SFTPClientFile:
@@ -336,11 +341,36 @@ async def _replace(client: asyncssh.SFTPClient, temporary: str, final: str) -> N
         await client.rename(temporary, final)
 
 
-class Echo:
+class Witness:
+    """Follows a file while it is written, and can confirm it and nothing else. This one has seen nothing."""
+
+    def follow(self) -> None:
+        """Takes note that the server has taken one block more."""
+
+    def finish(self) -> str | None:
+        """Returns the SHA-256 of the file, all of which the server has taken; None when that is not to be had."""
+        return None
+
+    def end(self) -> None:
+        """Gives back what it holds of the server."""
+
+
+class ServersWord(Witness):
+    """Has the server compute the SHA-256 of a finished file."""
+
+    def __init__(self, server: SftpServer, path: str) -> None:
+        self._server = server
+        self._path = path
+
+    def finish(self) -> str | None:
+        """Asks the server."""
+        return self._server.told_sha256(self._path)
+
+
+class Echo(Witness):
     """Reads a file back while it is being written, each block once the server has taken it.
 
-    It can confirm a file and nothing else: it gives up on any error, as at a server that shows no file before it is
-    closed, and what it has read may be short.
+    It gives up on any error, as at a server that shows no file before it is closed, and what it has read may be short.
     """
 
     def __init__(self, folder: SftpFolder, path: str) -> None:

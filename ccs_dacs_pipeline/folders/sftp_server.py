@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -33,6 +34,9 @@ _CONNECT_SECONDS = 20
 _LOGIN_SECONDS = 30
 # Bounds one block, one listing: what a server that answers keep-alives but does no work would hold up for ever.
 _CALL_SECONDS = 300
+# Bounds the server's own command; a slow disk takes a minute or two for the largest file.
+_COMMAND_SECONDS = 240
+_SHA256_DIGITS = 64
 _KEEP_ALIVE_SECONDS = 15
 # How much the server may send before it must wait for us: several blocks of a file, so that distance costs little.
 _WINDOW_BYTES = 8 * 1024 * 1024
@@ -56,6 +60,7 @@ class SftpAccess:
         key_file: the user's private key, in OpenSSH's or PEM format.
         key_passphrase: what the private key is encrypted with.
         known_hosts: the file of known host keys; None for the user's own, `~/.ssh/known_hosts`.
+        sha256_command: what prints a file's SHA-256 when the server's shell runs it with the path; None: nothing does.
         settings: how the names of the settings begin that password and key are from, for messages.
     """
 
@@ -63,6 +68,7 @@ class SftpAccess:
     key_file: Path | None = None
     key_passphrase: str | None = field(default=None, repr=False)
     known_hosts: Path | None = None
+    sha256_command: str | None = None
     settings: str = "CCS_DACS_SFTP"
 
 
@@ -102,6 +108,30 @@ class SftpServer:
     def begin(self, work: Callable[[asyncssh.SFTPClient], Awaitable[T]]) -> Future[T]:
         """Begins `work` as `run` does it, and returns at once; its errors are asyncssh's."""
         return asyncio.run_coroutine_threadsafe(self._repeated(work), self._running())
+
+    @property
+    def sha256_command(self) -> str | None:
+        """The server's own command for a file's SHA-256, None when it has none."""
+        return self._access.sha256_command
+
+    def told_sha256(self, path: str) -> str | None:
+        """Returns the SHA-256 of the file `path` by the server's own command; None when it prints none.
+
+        The shell may see other files under a path than SFTP does: its word confirms a file, and accuses none.
+        """
+        command = f"{self.sha256_command} {shlex.quote(path)}"
+
+        async def ask(_: asyncssh.SFTPClient) -> str | None:
+            connection = self._connection
+            if connection is None:
+                return None
+            # Not repeated when the connection is lost: without an answer the file is read back.
+            with suppress(*_LOST, asyncssh.Error, EOFError):
+                async with asyncio.timeout(_COMMAND_SECONDS):
+                    return (await _printed(connection, command, _SHA256_DIGITS)).decode(errors="replace").lower()
+            return None
+
+        return self.run(ask, where=self.url)
 
     def close(self) -> None:
         """Ends connection, loop and thread."""
@@ -229,6 +259,16 @@ class SftpServer:
             f"Get the key by `ssh-keyscan -p {self.port} {self.host}`, compare its fingerprint (`ssh-keygen -lf`) with "
             "the one the server's operator tells,"
         )
+
+
+async def _printed(connection: asyncssh.SSHClientConnection, command: str, count: int) -> bytes:
+    """Returns the first bytes that a command prints on the server, and does not wait for its end."""
+    process = await connection.create_process(command, stdin=asyncssh.DEVNULL, stderr=asyncssh.DEVNULL, encoding=None)
+    try:
+        printed: bytes = await process.stdout.readexactly(count)
+        return printed
+    finally:
+        process.close()
 
 
 @contextmanager

@@ -32,6 +32,7 @@ class FolderAccess:
     sftp_key_file: Path | None = None
     sftp_key_passphrase: str | None = field(default=None, repr=False)
     sftp_known_hosts: Path | None = None
+    sftp_sha256_command: str | None = None
     s3_endpoint: str | None = None
     s3_region: str = "us-east-1"
     s3_access_key: str | None = None
@@ -97,6 +98,7 @@ def _sftp(url: SplitResult, setting: str, access: FolderAccess) -> SftpFolder:
         key_file=access.sftp_key_file,
         key_passphrase=access.sftp_key_passphrase,
         known_hosts=access.sftp_known_hosts,
+        sha256_command=access.sftp_sha256_command,
     )
     server = SftpServer(url.hostname, port, unquote(url.username), entered)
     return SftpFolder(server, unquote(url.path).removeprefix("/~/"))

@@ -317,13 +317,16 @@ def _transition(client: CcsClient) -> str:
 def _probe(site: Site, which: Literal["extract", "upload"]) -> str:
     folder: Folder = getattr(site, which)
     name = f"ccs-dacs-doctor-{uuid.uuid4().hex}"
+    sha256 = hashlib.sha256(b"one").hexdigest()
     try:
         _store(folder, name, b"one")
         with suppress(FileExists):
             _store(folder, name, b"two")
             raise _Wrong(f"{folder.url} lets a second file replace the first of its name: files could be lost there.")
-        if folder.names(name) != [name] or folder.sha256(name) != hashlib.sha256(b"one").hexdigest():
+        if folder.names(name) != [name] or folder.sha256(name) != sha256:
             raise _Wrong(f"{folder.url} does not hold the file that was stored there.")
+        if folder.url.startswith("sftp:"):
+            _try_command(folder, name, sha256)
         folder.remove(name)
         if folder.size(name) is not None:
             raise _Wrong(f"{folder.url} still holds a file that was removed.")
@@ -331,6 +334,16 @@ def _probe(site: Site, which: Literal["extract", "upload"]) -> str:
         with suppress(FolderError):
             folder.remove(name)
     return f"{folder.url}: all of it"
+
+
+def _try_command(folder: Folder, name: str, sha256: str) -> None:
+    from ccs_dacs_pipeline.folders.sftp import SftpFolder  # noqa: PLC0415 - as in folders/url.py
+
+    if isinstance(folder, SftpFolder) and not folder.is_told(name, sha256):
+        raise _Wrong(
+            f"{folder.url}: the server's command does not print the SHA-256 of the file that was stored there, so that "
+            f"each file is read back. Mend or unset {variable('sftp_sha256_command')}, or the folder's own."
+        )
 
 
 def _store(folder: Folder, name: str, data: bytes) -> None:

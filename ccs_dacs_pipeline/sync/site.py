@@ -197,6 +197,7 @@ def folder_access(settings: Settings, name: Literal["extract", "upload"]) -> Fol
         sftp_key_file=getattr(settings, f"{sftp}_key_file"),
         sftp_key_passphrase=revealed(getattr(settings, f"{sftp}_key_passphrase")),
         sftp_known_hosts=getattr(settings, f"{name}_sftp_known_hosts") or settings.sftp_known_hosts,
+        sftp_sha256_command=getattr(settings, f"{name}_sftp_sha256_command") or settings.sftp_sha256_command,
         s3_endpoint=settings.s3_endpoint,
         s3_region=settings.s3_region,
         s3_access_key=settings.s3_access_key,

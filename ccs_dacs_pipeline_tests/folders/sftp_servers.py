@@ -169,10 +169,10 @@ def _descendants(pid: int) -> list[int]:
 
 
 @contextmanager
-def openssh_server(folder: Path, *, user: str | None = None) -> Iterator[OpensshServed]:
+def openssh_server(folder: Path, *, user: str | None = None, more: str = "") -> Iterator[OpensshServed]:
     """Serves the whole file system by an encrypted key, to the user of this process or, for root, to another one.
 
-    The other user must be able to reach `folder`.
+    The other user must be able to reach `folder`. `more` is appended to the server's configuration.
     """
     if SSHD is None:
         pytest.skip("sshd is not installed (Debian's package openssh-server)")
@@ -196,7 +196,7 @@ PasswordAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 100
 Subsystem sftp internal-sftp
-"""
+{more}"""
     )
     log = (folder / "sshd.log").open("wb")
     process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log)

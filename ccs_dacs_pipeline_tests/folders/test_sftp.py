@@ -25,7 +25,7 @@ from ccs_dacs_pipeline.folders import (
     publish,
 )
 from ccs_dacs_pipeline.folders import sftp_server as module
-from ccs_dacs_pipeline.folders.sftp import SftpFolder
+from ccs_dacs_pipeline.folders.sftp import SftpFolder, _SftpReader
 from ccs_dacs_pipeline.folders.sftp_server import ServerNotTrusted, SftpAccess
 from ccs_dacs_pipeline_tests.folders.conftest import Places
 from ccs_dacs_pipeline_tests.folders.files import content, public_directory, put, sha256
@@ -315,6 +315,80 @@ class TestReadingBackMeanwhile:
         with pytest.raises(FolderError, match="not what was sent"):
             put(places.asyncssh.folder(tmp_path / "in"), "name", data[:size])
         assert lost.is_set()
+        assert list((tmp_path / "in").iterdir()) == []
+
+
+class TestAskingTheServer:
+    """A server with a command for checksums is asked for a file's; what it does not confirm is read back."""
+
+    DATA = random.Random(2).randbytes(5 * MIB)
+
+    @pytest.fixture
+    def read_back(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The paths that were opened for reading."""
+        paths: list[str] = []
+        original = _SftpReader.__init__
+
+        def remember(self: _SftpReader, folder: SftpFolder, path: str) -> None:
+            paths.append(path)
+            original(self, folder, path)
+
+        monkeypatch.setattr(_SftpReader, "__init__", remember)
+        return paths
+
+    @staticmethod
+    def store(served: Served, path: Path, command: str) -> None:
+        put(served.folder(path, replace(served.access, sha256_command=command)), "name", TestAskingTheServer.DATA)
+        assert (path / "name").read_bytes() == TestAskingTheServer.DATA
+
+    def test_nothing_is_read_back_then(self, places: Places, tmp_path: Path, read_back: list[str]):
+        self.store(places.openssh, tmp_path / "it's $HOME", "sha256sum")
+        assert read_back == []
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            pytest.param("false", id="fails"),
+            pytest.param("no-such-command", id="not there"),
+            pytest.param("printf '%064d' 0 ; :", id="another sum"),
+            pytest.param("printf 1 ; :", id="too short"),
+            pytest.param(r"printf '%64s' | tr ' ' '\377' ; :", id="no text"),
+        ],
+    )
+    def test_what_a_command_does_not_confirm_is_read_back(
+        self, places: Places, tmp_path: Path, read_back: list[str], command: str
+    ):
+        self.store(places.openssh, tmp_path / "in", command)
+        assert len(read_back) == 1
+
+    def test_a_command_that_does_not_end_is_not_waited_for(
+        self, places: Places, tmp_path: Path, read_back: list[str], monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(module, "_COMMAND_SECONDS", 0.5)
+        waiting = tmp_path / "waiting"
+        os.mkfifo(waiting)
+        self.store(places.openssh, tmp_path / "in", f"cat {waiting}")
+        assert len(read_back) == 1
+        with waiting.open("w"):  # lets the command end
+            pass
+
+    def test_a_server_that_runs_no_commands(self, places: Places, tmp_path: Path, read_back: list[str]):
+        self.store(places.asyncssh, tmp_path / "in", "sha256sum")
+        assert len(read_back) == 1
+
+    def test_a_server_that_runs_sftp_whatever_the_command(self, tmp_path: Path, read_back: list[str]):
+        (tmp_path / "sshd").mkdir()
+        with openssh_server(tmp_path / "sshd", more="ForceCommand internal-sftp\n") as served:
+            self.store(served, tmp_path / "in", "sha256sum")
+        assert len(read_back) == 1
+
+    def test_a_file_that_was_spoiled_is_found_out_all_the_same(
+        self, places: Places, tmp_path: Path, faulty: type[FaultySftp]
+    ):
+        faulty.spoil = True
+        access = replace(places.asyncssh.access, sha256_command="sha256sum")
+        with pytest.raises(FolderError, match="not what was sent"):
+            put(places.asyncssh.folder(tmp_path / "in", access), "name", self.DATA)
         assert list((tmp_path / "in").iterdir()) == []
 
 

@@ -60,10 +60,22 @@ def test_shared_known_hosts_hold_for_a_folder_with_its_own_key(settings: dict[st
     assert [line.state for line in look(settings).values()] == ["ok", "ok"]
 
 
+def test_a_folders_own_command_goes_over_the_shared_one(settings: dict[str, Any]):
+    loaded = load_settings(**settings, sftp_sha256_command="shared", upload_sftp_sha256_command="own")
+    told = [folder_access(loaded, "extract").sftp_sha256_command, folder_access(loaded, "upload").sftp_sha256_command]
+    assert told == ["shared", "own"]
+
+
+def test_the_preflight_tries_the_servers_command(settings: dict[str, Any]):
+    settings["upload_sftp_sha256_command"] = "sha256sum"
+    assert [line.state for line in look(settings).values()] == ["ok", "ok"]
+
+
 @pytest.mark.parametrize(
     ("changed", "wrong", "named"),
     [
         ({"extract_sftp_password": "canary-wrong"}, "extract folder", "CCS_DACS_EXTRACT_SFTP_PASSWORD"),
+        ({"upload_sftp_sha256_command": "false"}, "upload folder", "unset CCS_DACS_SFTP_SHA256_COMMAND, or the folder"),
         ({"upload_sftp_key_passphrase": "canary-wrong"}, "upload folder", "CCS_DACS_UPLOAD_SFTP_KEY_PASSPHRASE"),
         (
             {"upload_sftp_key_file": None, "upload_sftp_key_passphrase": None},
