@@ -34,6 +34,7 @@ def test_rates_of_every_kind_beside_their_peers(tmp_path: Path) -> None:
         "sftp openssh verified",
         "sftp unread",
         "sftp published",
+        "sftp published asking",
         "s3 boto3",
         "s3 boto3 plain",
         "s3 published",
@@ -43,6 +44,7 @@ def test_rates_of_every_kind_beside_their_peers(tmp_path: Path) -> None:
         "sftp unread / openssh",
         "sftp published / openssh",
         "sftp published / openssh verified",
+        "sftp published asking / openssh",
         "s3 published / boto3",
         "s3 published / boto3 plain",
     }
@@ -69,7 +71,7 @@ def test_a_line_carries_no_more_than_its_rate(tmp_path: Path) -> None:
     assert main([*words, "--folder", str(tmp_path)]) == 0
     figures = json.loads(out.read_text())
     rates = {one["name"]: one["rate"] for one in figures["results"] if one["name"].startswith("sftp at")}
-    names = ("openssh", "openssh verified", "published")
+    names = ("openssh", "openssh verified", "published", "published asking")
     assert list(rates) == [f"sftp at {mbit} Mbit/s {name}" for mbit in (160, 320) for name in names]
     assert all(0 < rate * 8 * 1.048_576 < float(name.split()[2]) * 1.05 for name, rate in rates.items())
     assert {f"sftp at {mbit} Mbit/s published / openssh" for mbit in (160, 320)} < set(figures["ratios"])
