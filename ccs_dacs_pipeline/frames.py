@@ -21,7 +21,7 @@ import polars as pl
 from ccs_dacs_pipeline.folders import FolderError, LocalFolder
 from ccs_dacs_pipeline.folders.local import folder_errors, make_folder, sync_folder
 from ccs_dacs_pipeline.folders.url import local_path
-from ccs_dacs_pipeline.parallel import WORKERS, ahead
+from ccs_dacs_pipeline.parallel import ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,18 +192,14 @@ def _chunk_files(place: Path) -> list[Path]:
 def _stored(place: Path) -> StoredFrames:
     files = _chunk_files(place)
     digest = hashlib.sha256()
-    for sha256 in ahead(_sha256, files, window=WORKERS):
-        digest.update(sha256.encode())
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").hexdigest().encode())
     try:
         rows = int(pl.scan_parquet(files, glob=False).select(pl.len()).collect().item()) if files else 0
     except pl.exceptions.PolarsError as error:
         raise FolderError(f"{place}: a Parquet file is damaged. Materialize the asset again.") from error
     return StoredFrames(rows, sum(file.stat().st_size for file in files), digest.hexdigest(), len(files))
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _put(staging: Path, place: Path) -> None:
