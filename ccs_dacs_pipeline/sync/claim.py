@@ -162,7 +162,7 @@ def transition_all(site: Site, lease: Lease, answers: Sequence[tuple[str, Answer
         The message of each refusal, by request: category and number, for CCS's text may hold personal values.
 
     Raises:
-        CcsError: CCS did not do its part; each thread ends what it sends in a row.
+        CcsError: CCS did not do its part; the other threads have ended what they send in a row.
         LeaseLostError: another worker has the lease; nothing more is sent.
     """
 

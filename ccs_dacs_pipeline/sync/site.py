@@ -191,13 +191,15 @@ def folder_access(settings: Settings, name: Literal["extract", "upload"]) -> Fol
     # All or none of them, so that no server is offered what is meant for another one.
     own = any(getattr(settings, f"{name}_sftp_{part}") for part in ("password", "key_file", "key_passphrase"))
     sftp = f"{name}_sftp" if own else "sftp"
+    command = getattr(settings, f"{name}_sftp_sha256_command") or settings.sftp_sha256_command or ""
     return FolderAccess(
         sftp_settings=variable(sftp),
         sftp_password=revealed(getattr(settings, f"{sftp}_password")),
         sftp_key_file=getattr(settings, f"{sftp}_key_file"),
         sftp_key_passphrase=revealed(getattr(settings, f"{sftp}_key_passphrase")),
         sftp_known_hosts=getattr(settings, f"{name}_sftp_known_hosts") or settings.sftp_known_hosts,
-        sftp_sha256_command=getattr(settings, f"{name}_sftp_sha256_command") or settings.sftp_sha256_command,
+        # An empty one would run the file itself.
+        sftp_sha256_command=command.strip() or None,
         s3_endpoint=settings.s3_endpoint,
         s3_region=settings.s3_region,
         s3_access_key=settings.s3_access_key,

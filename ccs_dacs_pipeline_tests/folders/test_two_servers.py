@@ -66,6 +66,12 @@ def test_a_folders_own_command_goes_over_the_shared_one(settings: dict[str, Any]
     assert told == ["shared", "own"]
 
 
+@pytest.mark.parametrize("command", ["", " "])
+def test_an_empty_command_is_none(settings: dict[str, Any], command: str):
+    loaded = load_settings(**settings, sftp_sha256_command=command)
+    assert folder_access(loaded, "upload").sftp_sha256_command is None
+
+
 def test_the_preflight_tries_the_servers_command(settings: dict[str, Any]):
     settings["upload_sftp_sha256_command"] = "sha256sum"
     assert [line.state for line in look(settings).values()] == ["ok", "ok"]
