@@ -1,6 +1,7 @@
 """The extract and the upload folder behind one small interface, and publishing from one to the other."""
 
 from ccs_dacs_pipeline.folders.folder import (
+    Entry,
     FileExists,
     FileMissing,
     Folder,
@@ -22,6 +23,7 @@ from ccs_dacs_pipeline.folders.publish import (
 from ccs_dacs_pipeline.folders.url import FolderAccess, open_folder
 
 __all__ = [
+    "Entry",
     "FileExists",
     "FileMissing",
     "Folder",

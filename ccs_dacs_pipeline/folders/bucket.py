@@ -1,8 +1,9 @@
-"""A bucket of S3-compatible object storage: how it is reached, and its unfinished multipart uploads.
+"""A bucket of S3-compatible object storage: how it is reached, its listing, and its unfinished multipart uploads.
 
-Objects are read, listed and copied by obstore. Its writer completes a multipart upload whatever is there by then, and
-it does not know the uploads that a killed writer left. So uploads that may not overwrite, and listing and aborting
-uploads, are requests made here, signed by hand (AWS Signature Version 4), their bodies sent whole.
+Objects are read and copied by obstore. Its writer completes a multipart upload whatever is there by then, it does not
+know the uploads that a killed writer left, and its listing fails as a whole on one key that it does not like. So
+uploads that may not overwrite, listings, and aborting uploads are requests made here, signed by hand (AWS Signature
+Version 4), their bodies sent whole.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote_plus, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -41,6 +42,10 @@ _RETRY_TIME = timedelta(seconds=60)
 _WAITS = (0.2, 1.0, 5.0)
 
 
+class AnswerUnreadable(OSError):
+    """An answer of the storage is not what such an answer looks like."""
+
+
 @dataclass(frozen=True)
 class Upload:
     """A multipart upload that is not finished.
@@ -54,6 +59,21 @@ class Upload:
     key: str
     id: str
     begun: datetime
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object as a listing tells of it.
+
+    Attributes:
+        key: its key.
+        size: its size in bytes.
+        modified: when it was put.
+    """
+
+    key: str
+    size: int
+    modified: datetime
 
 
 @dataclass(frozen=True)
@@ -150,10 +170,26 @@ class Bucket:
     def uploads(self, prefix: str) -> Iterator[Upload]:
         """Yields the unfinished uploads of keys that begin with `prefix`; the first thousand, as storages list them."""
         answer, _ = self._ask("GET", "", {"prefix": prefix, "uploads": ""})
-        # The storage is the site's own, and expat bounds what entities expand to.
-        for element in ElementTree.fromstring(answer).iterfind("{*}Upload"):  # noqa: S314
+        for element in _parsed(answer).iterfind("{*}Upload"):
             key, upload, begun = (element.findtext(f"{{*}}{name}", "") for name in ("Key", "UploadId", "Initiated"))
             yield Upload(key, upload, datetime.fromisoformat(begun))
+
+    def objects(self, prefix: str) -> Iterator[Listed]:
+        """Yields the objects whose keys begin with `prefix` and have no further `/`, page by page."""
+        query = {"delimiter": "/", "encoding-type": "url", "list-type": "2", "prefix": prefix}
+        while True:
+            answer, _ = self._ask("GET", "", query)
+            page = _parsed(answer)
+            for element in page.iterfind("{*}Contents"):
+                key, size, at = (element.findtext(f"{{*}}{name}", "") for name in ("Key", "Size", "LastModified"))
+                try:
+                    yield Listed(_decoded(page, key), int(size), datetime.fromisoformat(at))
+                except ValueError as error:
+                    raise AnswerUnreadable("size or time") from error
+            token = page.findtext("{*}NextContinuationToken", "")
+            if page.findtext("{*}IsTruncated") != "true" or not token:
+                return
+            query["continuation-token"] = token
 
     def abort(self, upload: Upload) -> None:
         """Ends an unfinished upload and removes its parts; one that is gone is fine."""
@@ -258,8 +294,22 @@ class Bucket:
         return headers | {"authorization": f"AWS4-HMAC-SHA256 {credential}"}
 
 
+def _parsed(body: bytes) -> ElementTree.Element:
+    try:
+        # The storage is the site's own, and expat bounds what entities expand to.
+        return ElementTree.fromstring(body)  # noqa: S314
+    except ElementTree.ParseError as error:
+        raise AnswerUnreadable("no XML") from error
+
+
 def _text(body: bytes, name: str) -> str:
-    return ElementTree.fromstring(body).findtext(f"{{*}}{name}", "")  # noqa: S314 - as above
+    return _parsed(body).findtext(f"{{*}}{name}", "")
+
+
+def _decoded(page: ElementTree.Element, key: str) -> str:
+    """Returns a key of a listing; a storage may have passed over that it was asked to encode them."""
+    is_encoded = page.findtext("{*}EncodingType") == "url"
+    return unquote_plus(key, errors="surrogateescape") if is_encoded else key
 
 
 def _refusal(status: int, text: str) -> Exception:

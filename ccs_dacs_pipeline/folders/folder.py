@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import uuid
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime, timedelta
+    from datetime import timedelta
     from types import TracebackType
 
 Data: TypeAlias = bytes | memoryview
@@ -49,6 +51,14 @@ def checked_name(where: str, name: str) -> str:
     return name
 
 
+def moment(seconds: float) -> datetime:
+    """Returns the time `seconds` after 1970, aware; one that no `datetime` can hold becomes the nearest that can be."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError):
+        return datetime.max.replace(tzinfo=UTC) if seconds > 0 else datetime.min.replace(tzinfo=UTC)
+
+
 @contextmanager
 def unfinished(where: str) -> Iterator[None]:
     """Tells a temporary file that is gone from a file that should be read and is absent."""
@@ -58,6 +68,21 @@ def unfinished(where: str) -> Iterator[None]:
         raise FolderError(
             f"{where}: the temporary file was removed while it was being written, or all of the folder was. Repeat."
         ) from error
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A visible file as its folder lists it.
+
+    Attributes:
+        name: its name.
+        bytes: its size.
+        modified: when its bytes were last changed, aware, by the folder's own clock.
+    """
+
+    name: str
+    bytes: int
+    modified: datetime
 
 
 class TemporaryFile(Protocol):
@@ -139,6 +164,13 @@ class Folder(Protocol):
         """Returns the names of the visible files that match the glob `pattern` (case counts), in ascending order."""
         ...
 
+    def entries(self, pattern: str = "*") -> list[Entry]:
+        """Returns the files that `names` gives, with the sizes and times that `size` and `modified` give.
+
+        They are those of the listing, so that many files cost no more than one. What cannot be looked at is left out.
+        """
+        ...
+
     def size(self, name: str) -> int | None:
         """Returns the file's size in bytes, None when it is absent."""
         ...
@@ -169,6 +201,18 @@ class Folder(Protocol):
 
     def remove(self, name: str) -> None:
         """Removes the file; an absent one is fine."""
+        ...
+
+    def rename(self, name: str, new_name: str, *, replace: bool) -> None:
+        """Gives the file another name; its bytes are not touched.
+
+        A repeat after a crash may find it under both names; with `replace` it then comes to the same end.
+
+        Raises:
+            FileMissing: there is no `name`.
+            FileExists: `new_name` is there and `replace` is false; both are left as they were.
+            FolderError: it cannot be renamed; it is there under one of the two names, or under both.
+        """
         ...
 
     def sweep(self, older_than: timedelta) -> int:

@@ -5,27 +5,29 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import time
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from ccs_dacs_pipeline.folders.folder import (
     TEMPORARY_PREFIX,
     Counted,
+    Entry,
     FileExists,
     FileMissing,
     FolderDenied,
     FolderError,
     FolderFull,
     checked_name,
+    moment,
     temporary_name,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from pathlib import Path
     from types import TracebackType
 
@@ -103,13 +105,16 @@ class LocalFolder:
 
     def names(self, pattern: str = "*") -> list[str]:
         """Returns the visible files' names that match the glob `pattern`, ascending; folders are left out."""
-        with folder_errors(str(self.path)), suppress(FileNotFoundError), os.scandir(self.path) as entries:
-            return sorted(
-                entry.name
-                for entry in entries
-                if not entry.name.startswith(".") and fnmatchcase(entry.name, pattern) and entry.is_file()
-            )
-        return []
+        return sorted(entry.name for entry in self._listed(pattern))
+
+    def entries(self, pattern: str = "*") -> list[Entry]:
+        """Returns the visible files that match the glob `pattern`, with size and time, ascending."""
+        found = []
+        for entry in self._listed(pattern):
+            with suppress(OSError):  # removed meanwhile
+                status = entry.stat()
+                found.append(Entry(entry.name, status.st_size, moment(status.st_mtime)))
+        return sorted(found, key=lambda entry: entry.name)
 
     def size(self, name: str) -> int | None:
         """Returns the file's size in bytes, None when it is absent."""
@@ -122,7 +127,7 @@ class LocalFolder:
         """Returns the file's modification time, None when it is absent."""
         path = self.path_of(name)
         with folder_errors(str(path)), suppress(FileNotFoundError):
-            return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            return moment(path.stat().st_mtime)
         return None
 
     def sha256(self, name: str) -> str | None:
@@ -169,6 +174,31 @@ class LocalFolder:
         with folder_errors(str(path)):
             path.unlink(missing_ok=True)
 
+    def rename(self, name: str, new_name: str, *, replace: bool) -> None:
+        """Gives the file another name, at once.
+
+        Without `replace` it has both names for an instant; a repeat after a crash in it takes the old one away.
+
+        Raises:
+            FileMissing: there is no `name`.
+            FileExists: `new_name` is another file and `replace` is false.
+            FolderError: `name` is a folder, or without `replace`, no hard links can be made there.
+        """
+        old, new = self.path_of(name), self.path_of(new_name)
+        with folder_errors(str(old)):
+            if stat.S_ISDIR(old.stat().st_mode):
+                raise IsADirectoryError(errno.EISDIR, "")
+        with folder_errors(str(new)):
+            if old != new and _are_one(old, new):
+                # Of two names of one file a rename leaves both.
+                old.unlink()
+            elif replace:
+                old.replace(new)
+            else:
+                _link(old, new)
+                old.unlink()
+            sync_folder(self.path)
+
     def sweep(self, older_than: timedelta) -> int:
         """Removes this program's temporary files that nobody touched for `older_than`; returns how many."""
         limit = time.time() - older_than.total_seconds()
@@ -192,14 +222,25 @@ class LocalFolder:
             if replace:
                 temporary.replace(final)
             else:
-                # A rename overwrites silently; a second link under the final name never does.
-                os.link(temporary, final)
+                _link(temporary, final)
                 temporary.unlink()
             sync_folder(self.path)
 
     def path_of(self, name: str) -> Path:
         """Returns the path of the visible file `name`, there or not."""
         return self.path / checked_name(str(self.path), name)
+
+    def _listed(self, pattern: str) -> list[os.DirEntry[str]]:
+        found = []
+        with folder_errors(str(self.path)), suppress(FileNotFoundError), os.scandir(self.path) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or not fnmatchcase(entry.name, pattern):
+                    continue
+                # One that cannot be looked at, such as a link that leads in a circle, must not hide the others.
+                with suppress(OSError):
+                    if entry.is_file():
+                        found.append(entry)
+        return found
 
     def _temporary(self) -> Path:
         return self.path / temporary_name()
@@ -269,6 +310,17 @@ class LinkedTemporaryFile:
     ) -> None:
         with suppress(OSError):
             self._path.unlink()
+
+
+def _link(path: Path, new: Path) -> None:
+    """Gives the file a second name; a rename would silently overwrite what has that name already."""
+    os.link(path, new, follow_symlinks=False)
+
+
+def _are_one(path: Path, other: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.lstat(), other.lstat())
+    return False
 
 
 def _sha256(path: Path) -> str:

@@ -23,6 +23,7 @@ from obstore.exceptions import (
 from ccs_dacs_pipeline.folders.folder import (
     TEMPORARY_PREFIX,
     Counted,
+    Entry,
     FileExists,
     FileMissing,
     FolderDenied,
@@ -49,6 +50,8 @@ _PART_BYTES = 8 * 1024 * 1024
 # Parts under way at once; memory holds one more.
 _PARTS = 4
 _READ_BYTES = 1024 * 1024
+# What XML cannot carry, and with it no answer of a storage that names the object; and what no storage takes.
+_UNNAMEABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"\b[45][0-9]{2} [A-Z][A-Za-z ]+")
 _DENIED = re.compile(r"^40[13]|^AccessDenied|^InvalidAccessKeyId|^SignatureDoesNotMatch")
@@ -93,8 +96,14 @@ class ObjectFolder:
 
     def names(self, pattern: str = "*") -> list[str]:
         """Returns the visible objects' names that match the glob `pattern`, ascending; deeper ones are left out."""
-        found = (name for name, _ in self._listed())
-        return sorted(name for name in found if not name.startswith(".") and fnmatchcase(name, pattern))
+        return [entry.name for entry in self.entries(pattern)]
+
+    def entries(self, pattern: str = "*") -> list[Entry]:
+        """Returns the visible objects that match the glob `pattern`, with size and time, ascending."""
+        found = (
+            entry for entry in self._listed() if not entry.name.startswith(".") and fnmatchcase(entry.name, pattern)
+        )
+        return sorted(found, key=lambda entry: entry.name)
 
     def size(self, name: str) -> int | None:
         """Returns the object's size in bytes, None when it is absent."""
@@ -131,13 +140,50 @@ class ObjectFolder:
         """Removes the object; an absent one is fine."""
         self.remove_key(self.key_of(name))
 
+    def rename(self, name: str, new_name: str, *, replace: bool) -> None:
+        """Gives the object another name: a copy within the storage, then the removal of the old one.
+
+        The old one is removed when it is still what it was before the copy. Between that look and the removal there is
+        an instant in which what another writer puts there is lost.
+
+        Raises:
+            FileMissing: there is no `name`.
+            FileExists: `new_name` is there and `replace` is false.
+            FolderError: the object was changed meanwhile and is there under both names, or the storage fails.
+        """
+        key, new_key = self.key_of(name), self.key_of(new_name)
+        with self.errors(name):
+            before = obstore.head(self.store, key)
+        if key == new_key:
+            if replace:
+                return
+            raise _there(self.url, new_name)
+        # Needed by the comparison afterwards only.
+        digest = "" if replace or self.honours_conditions else self.sha256(name) or ""
+        with (
+            self.unoverwritten(new_name, digest, replace=replace) as overwrite,
+            self.errors(f"{new_name}, copied from {name}"),
+        ):
+            obstore.copy(self.store, key, new_key, overwrite=overwrite)
+        with suppress(FileMissing), self.errors(name):
+            if obstore.head(self.store, key)["e_tag"] != before["e_tag"]:
+                raise FolderError(
+                    f"{self.url}/{name}: changed while it was being renamed to {new_name}. Compare the two; remove the "
+                    "wrong one."
+                )
+            obstore.delete(self.store, key)
+
     def sweep(self, older_than: timedelta) -> int:
         """Removes this program's temporary objects, and unfinished uploads, older than `older_than`; returns how many.
 
         Whose an upload is cannot be seen; one that is not complete after so long is taken for abandoned.
         """
         limit = datetime.now(UTC) - older_than
-        found = [name for name, at in self._listed() if name.startswith(TEMPORARY_PREFIX) and at <= limit]
+        found = [
+            entry.name
+            for entry in self._listed()
+            if entry.name.startswith(TEMPORARY_PREFIX) and entry.modified <= limit
+        ]
         for name in found:
             self.remove_key(self.join(name))
         return len(found) + self.abort_uploads("", limit)
@@ -235,10 +281,18 @@ class ObjectFolder:
                 "and the bucket, then repeat."
             ) from error
 
-    def _listed(self) -> list[tuple[str, datetime]]:
+    def _listed(self) -> list[Entry]:
+        start = self.join("")
+        _ = self.store  # opened, it has found out a file of authorities that cannot be read
         with self.errors(""):
-            found = obstore.list_with_delimiter(self.store, self._prefix or None)["objects"]
-        return [(one["path"].rpartition("/")[2], one["last_modified"]) for one in found]
+            # What is only asked for one object is in whole seconds.
+            found = [
+                Entry(name, one.size, one.modified.replace(microsecond=0))
+                for one in self.bucket.objects(start)
+                if (name := one.key.removeprefix(start)) and "/" not in name and not _UNNAMEABLE.search(name)
+            ]
+        self.bucket.close()
+        return found
 
 
 class ObjectTemporaryFile(Counted):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import stat
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, BinaryIO, Self
 
@@ -16,10 +14,13 @@ import asyncssh
 from ccs_dacs_pipeline.folders.folder import (
     TEMPORARY_PREFIX,
     Counted,
+    Entry,
+    FileExists,
     FileMissing,
     FolderError,
     FolderFull,
     checked_name,
+    moment,
     temporary_name,
     unfinished,
 )
@@ -27,7 +28,7 @@ from ccs_dacs_pipeline.folders.sftp_server import SftpServer, sftp_errors
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from types import TracebackType
 
     from _typeshed import WriteableBuffer
@@ -69,11 +70,20 @@ class SftpFolder:
 
     def names(self, pattern: str = "*") -> list[str]:
         """Returns the visible files' names that match the glob `pattern`, ascending; folders are left out."""
-        return sorted(
-            name
+        return [entry.name for entry in self.entries(pattern)]
+
+    def entries(self, pattern: str = "*") -> list[Entry]:
+        """Returns the visible files that match the glob `pattern`, with size and time, ascending."""
+        found = [
+            (name, self._looked_at(name, attrs))
             for name, attrs in self._listed()
-            if not name.startswith(".") and fnmatchcase(name, pattern) and self._is_file(name, attrs)
-        )
+            if not name.startswith(".") and fnmatchcase(name, pattern)
+        ]
+        return [
+            Entry(name, attrs.size or 0, moment(attrs.mtime or 0))
+            for name, attrs in sorted(found, key=lambda one: one[0])
+            if attrs is not None and attrs.type == asyncssh.FILEXFER_TYPE_REGULAR
+        ]
 
     def size(self, name: str) -> int | None:
         """Returns the file's size in bytes, None when it is absent."""
@@ -87,7 +97,7 @@ class SftpFolder:
         path = self.path_of(name)
         with suppress(FileMissing):
             attrs = self.server.run(lambda client: client.stat(path), where=f"{self.url}/{name}")
-            return datetime.fromtimestamp(attrs.mtime or 0, UTC)
+            return moment(attrs.mtime or 0)
         return None
 
     def sha256(self, name: str) -> str | None:
@@ -108,6 +118,33 @@ class SftpFolder:
     def remove(self, name: str) -> None:
         """Removes the file; an absent one is fine."""
         self.remove_path(self.path_of(name))
+
+    def rename(self, name: str, new_name: str, *, replace: bool) -> None:
+        """Gives the file another name, at once where the server can.
+
+        Raises:
+            FileMissing: there is no `name`.
+            FileExists: `new_name` is there and `replace` is false.
+            FolderError: `name` is a folder, or the server fails.
+        """
+        old, new = self.path_of(name), self.path_of(new_name)
+        attrs = self.server.run(lambda client: client.stat(old), where=self.url_of(old))
+        if attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
+            raise FolderError(f"{self.url_of(old)}: it is a folder. Name a file.")
+        if old == new:
+            if replace:
+                return
+            raise FileExists(f"{self.url_of(new)}: there already, under this very name. Give another one.")
+        move = _Move(old, new, replace=replace)
+        try:
+            self.server.run(move, where=f"{self.url_of(old)} to {new_name}")
+        except FileExists:
+            if not move.asked or not self._are_alike(old, new):
+                raise
+        # Both are there when they were two names of one file, or when a server was stopped between linking and
+        # unlinking.
+        if self._are_alike(old, new):
+            self.remove_path(old)
 
     def sweep(self, older_than: timedelta) -> int:
         """Removes this program's temporary files that nobody wrote to for `older_than`; returns how many.
@@ -168,11 +205,28 @@ class SftpFolder:
             return [(str(entry.filename), entry.attrs) for entry in entries]
         return []
 
-    def _is_file(self, name: str, attrs: asyncssh.SFTPAttrs) -> bool:
-        if attrs.permissions is not None and not stat.S_ISLNK(attrs.permissions):
-            return stat.S_ISREG(attrs.permissions)
+    def _looked_at(self, name: str, attrs: asyncssh.SFTPAttrs) -> asyncssh.SFTPAttrs | None:
+        """Returns what the listing says of a file, or else the server; None for what it cannot look at."""
+        is_told = attrs.type not in {asyncssh.FILEXFER_TYPE_UNKNOWN, asyncssh.FILEXFER_TYPE_SYMLINK}
+        if is_told and attrs.size is not None and attrs.mtime is not None:
+            return attrs
         path = self.join(name)
-        return self.server.run(lambda client: client.isfile(path), where=self.url_of(path))
+
+        async def ask(client: asyncssh.SFTPClient) -> asyncssh.SFTPAttrs | None:
+            try:
+                return await client.stat(path)
+            except (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection):
+                raise
+            except asyncssh.SFTPError:
+                # One such, as a link that leads in a circle, must not hide the others.
+                return None
+
+        return self.server.run(ask, where=self.url_of(path))
+
+    def _are_alike(self, path: str, other: str) -> bool:
+        with suppress(FileMissing):
+            return self.digest(path) == self.digest(other)
+        return False
 
     def _real_path(self) -> str:
         # Some servers follow links only in paths that are there; others give back what they were asked.
@@ -307,38 +361,46 @@ class SftpTemporaryFile(Counted):
             await self._handle.close()
 
     def _place(self, final: str, *, replace: bool) -> None:
-        asked = False
-
-        async def rename(client: asyncssh.SFTPClient) -> None:
-            nonlocal asked
-            if asked and not await client.exists(self._path):
-                return  # it took effect, its answer was lost with the connection
-            if not replace and await client.exists(final):
-                raise asyncssh.SFTPFileAlreadyExists("")
-            asked = True
-            if replace:
-                await _replace(client, self._path, final)
-                return
-            try:
-                await client.rename(self._path, final)
-            except asyncssh.SFTPFailure:
-                if await client.exists(final):
-                    raise asyncssh.SFTPFileAlreadyExists("") from None
-                raise
-
         with unfinished(self._folder.url):
-            self._folder.server.run(rename, where=self._folder.url_of(final))
+            move = _Move(self._path, final, replace=replace)
+            self._folder.server.run(move, where=self._folder.url_of(final))
         self._placed = True
 
 
-async def _replace(client: asyncssh.SFTPClient, temporary: str, final: str) -> None:
-    try:
-        await client.posix_rename(temporary, final)
-    except asyncssh.SFTPOpUnsupported:
-        # Without the extension there is no replacing at once; for an instant none is there.
-        with suppress(asyncssh.SFTPNoSuchFile):
-            await client.remove(final)
-        await client.rename(temporary, final)
+class _Move:
+    """Gives a file of the server another path; may be repeated when its answer was lost with the connection."""
+
+    def __init__(self, path: str, new: str, *, replace: bool) -> None:
+        self._path = path
+        self._new = new
+        self._replace = replace
+        self.asked = False
+
+    async def __call__(self, client: asyncssh.SFTPClient) -> None:
+        if self.asked and not await client.exists(self._path):
+            return  # it took effect
+        if not self._replace and await client.exists(self._new):
+            raise asyncssh.SFTPFileAlreadyExists("")
+        self.asked = True
+        if self._replace:
+            await self._replacing(client)
+            return
+        try:
+            await client.rename(self._path, self._new)
+        except asyncssh.SFTPFailure:
+            if await client.exists(self._new):
+                raise asyncssh.SFTPFileAlreadyExists("") from None
+            raise
+
+    async def _replacing(self, client: asyncssh.SFTPClient) -> None:
+        try:
+            await client.posix_rename(self._path, self._new)
+        except asyncssh.SFTPOpUnsupported:
+            # Without the extension there is no replacing at once; for an instant none is there.
+            await client.lstat(self._path)  # or what is there would be removed for nothing
+            with suppress(asyncssh.SFTPNoSuchFile):
+                await client.remove(self._new)
+            await client.rename(self._path, self._new)
 
 
 class Witness:

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote_plus, unquote, urlsplit
 from xml.etree import ElementTree
 
 from botocore.auth import S3SigV4Auth
@@ -72,6 +72,7 @@ class Storage:
         conditional: whether If-None-Match is honoured.
         drop: connections of body-carrying requests to cut still, each in the middle.
         denied: whether every write is refused.
+        page: how many objects a listing holds at most.
         hang_up: whether a connection is closed after each answer, without a word of it.
         connections: how many were made.
     """
@@ -81,6 +82,7 @@ class Storage:
     conditional: bool = True
     drop: int = 0
     denied: bool = False
+    page: int = 1000
     hang_up: bool = False
     connections: int = 0
     objects: dict[str, Stored] = field(default_factory=dict)
@@ -245,14 +247,25 @@ class Handler(BaseHTTPRequestHandler):
         self._send(status, data, headers)
 
     def _list(self) -> None:
-        prefix = self.query.get("prefix", "")
+        prefix, start = self.query.get("prefix", ""), int(self.query.get("continuation-token", "0 ").removesuffix(" "))
+        keys = [
+            key
+            for key in sorted(self.storage.objects)
+            if key.startswith(prefix) and self.query.get("delimiter", "\0") not in key.removeprefix(prefix)
+        ]
+        encoded = self.query.get("encoding-type") == "url"
         found = "".join(
-            f"<Contents><Key>{key}</Key><LastModified>{one.at:%Y-%m-%dT%H:%M:%S.000Z}</LastModified>"
+            f"<Contents><Key>{quote_plus(key, safe='/*') if encoded else key}</Key>"
+            f"<LastModified>{one.at:%Y-%m-%dT%H:%M:%S.000Z}</LastModified>"
             f"<ETag>{one.etag}</ETag><Size>{len(one.data)}</Size></Contents>"
-            for key, one in sorted(self.storage.objects.items())
-            if key.startswith(prefix) and "/" not in key.removeprefix(prefix)
+            for key in keys[start : start + self.storage.page]
+            if (one := self.storage.objects[key])
         )
-        self._send(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode())
+        end = start + self.storage.page
+        rest = f"<NextContinuationToken>{end} </NextContinuationToken>" if end < len(keys) else ""
+        rest += "<EncodingType>url</EncodingType>" if encoded else ""
+        more = "true" if end < len(keys) else "false"
+        self._send(200, f"<ListBucketResult><IsTruncated>{more}</IsTruncated>{rest}{found}</ListBucketResult>".encode())
 
     def _list_uploads(self) -> None:
         found = "".join(

@@ -55,6 +55,28 @@ def test_names_ascend_and_match_a_pattern_with_its_case(folder: Folder):
     assert len(folder.names()) == 4
 
 
+def test_entries_are_what_is_told_of_each_file_alone(folder: Folder):
+    assert folder.entries() == []
+    for number, name in enumerate(("b.csv", "C.csv", "a.csv", "a.txt")):
+        put(folder, name, b"x" * number)
+    found = folder.entries("*.csv")
+    assert [one.name for one in found] == ["C.csv", "a.csv", "b.csv"] == folder.names("*.csv")
+    for one in found:
+        assert (one.bytes, one.modified) == (folder.size(one.name), folder.modified(one.name))
+
+
+@pytest.mark.parametrize("name", ["a%20b +&=~#.csv", "Zähler \u4e2d\U0001f600.csv", "?[x]*{}\\^`|<>'\".csv", "x" * 200])
+def test_odd_names_are_names(folder: Folder, name: str):
+    recorded = put(folder, name, b"x")
+    assert folder.names() == [name]
+    assert (folder.size(name), folder.sha256(name)) == (1, recorded)
+    folder.rename(name, "plain", replace=False)
+    folder.rename("plain", name, replace=False)
+    assert content(folder, name) == b"x"
+    folder.remove(name)
+    assert folder.names() == []
+
+
 def test_a_file_is_invisible_before_it_is_committed(folder: Folder):
     with folder.create() as file:
         file.write(b"half")
@@ -140,6 +162,54 @@ def test_a_removed_file_is_gone_and_removing_it_again_is_fine(folder: Folder):
     folder.remove("name")
     folder.remove("name")
     assert folder.names() == []
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_renamed_file_is_there_under_its_new_name_alone(folder: Folder, *, replace: bool):
+    put(folder, "old", b"first")
+    folder.rename("old", "new", replace=replace)
+    assert folder.names() == ["new"]
+    assert content(folder, "new") == b"first"
+    with pytest.raises(FileMissing, match="old"):
+        folder.rename("old", "new", replace=replace)
+    assert content(folder, "new") == b"first"
+
+
+def test_a_rename_overwrites_on_demand_only(folder: Folder):
+    put(folder, "old", b"first")
+    put(folder, "new", b"second")
+    with pytest.raises(FileExists, match="new"):
+        folder.rename("old", "new", replace=False)
+    assert (content(folder, "old"), content(folder, "new")) == (b"first", b"second")
+    folder.rename("old", "new", replace=True)
+    assert folder.names() == ["new"]
+    assert content(folder, "new") == b"first"
+
+
+def test_a_file_may_be_renamed_over_another_of_the_same_content(folder: Folder):
+    put(folder, "old", b"same")
+    put(folder, "new", b"same")
+    with pytest.raises(FileExists, match="new"):
+        folder.rename("old", "new", replace=False)
+    folder.rename("old", "new", replace=True)
+    assert folder.names() == ["new"]
+
+
+def test_a_file_that_is_given_its_own_name_stays(folder: Folder):
+    put(folder, "name", b"x")
+    folder.rename("name", "name", replace=True)
+    with pytest.raises(FileExists, match="name"):
+        folder.rename("name", "name", replace=False)
+    assert content(folder, "name") == b"x"
+    assert folder.sweep(NOW) == 0
+
+
+@pytest.mark.parametrize(("name", "new_name"), [("name", ".hidden"), ("../name", "name"), ("name", "a/b")])
+def test_a_file_is_renamed_within_its_folder(folder: Folder, name: str, new_name: str):
+    put(folder, "name", b"x")
+    with pytest.raises(FolderError, match="no file name"):
+        folder.rename(name, new_name, replace=True)
+    assert folder.names() == ["name"]
 
 
 def test_a_sweep_takes_abandoned_temporary_files_only_once_they_are_old(folder: Folder):

@@ -38,6 +38,31 @@ def test_folders_and_hidden_files_are_no_files_of_the_folder(tmp_path: Path):
     assert LocalFolder(tmp_path).names() == []
 
 
+def test_a_renamed_file_keeps_its_time(tmp_path: Path):
+    folder = LocalFolder(tmp_path)
+    put(folder, "name", b"x")
+    os.utime(tmp_path / "name", (1, 1_000_000_000.25))
+    before = folder.modified("name")
+    folder.rename("name", "other", replace=False)
+    folder.rename("other", "third", replace=True)
+    assert folder.modified("third") == before
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_rename_that_was_killed_between_its_two_names_is_ended_by_a_repeat(tmp_path: Path, *, replace: bool):
+    folder = LocalFolder(tmp_path)
+    put(folder, "old", b"x")
+    os.link(tmp_path / "old", tmp_path / "new")
+    folder.rename("old", "new", replace=replace)
+    assert folder.names() == ["new"]
+
+
+def test_a_folder_is_not_renamed(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FolderError, match=f"{tmp_path}/folder: Is a directory"):
+        LocalFolder(tmp_path).rename("folder", "other", replace=True)
+
+
 def test_a_sweep_leaves_other_programs_hidden_files(tmp_path: Path):
     (tmp_path / ".nfs0001").touch()
     assert LocalFolder(tmp_path).sweep(timedelta(0)) == 0

@@ -5,7 +5,9 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
 
 from ccs_dacs_pipeline.folders import (
@@ -227,6 +229,31 @@ def test_deeper_objects_are_not_in_the_folder(storage: Storage):
     assert storage.folder("in").names() == ["own"]
     assert storage.folder("").names() == ["root"]
     assert storage.folder("").url == "s3://utility"
+
+
+def test_a_listing_of_several_pages_is_whole(storage: Storage):
+    storage.page = 3
+    folder = storage.folder("in")
+    names = sorted(f"file {number:02}+.csv" for number in range(10))
+    for name in names:
+        put(folder, name, b"x")
+    put(storage.folder("in.d"), "other", b"x")
+    assert folder.names() == names
+
+
+def test_an_object_that_changes_while_it_is_renamed_stays(storage: Storage, monkeypatch: pytest.MonkeyPatch):
+    folder = storage.folder("in")
+    put(folder, "old", b"first")
+    original = obstore.copy
+
+    def copy(*args: Any, **options: Any) -> None:
+        original(*args, **options)
+        put(storage.folder("in"), "old", b"second", replace=True)
+
+    monkeypatch.setattr(obstore, "copy", copy)
+    with pytest.raises(FolderError, match=r"s3://utility/in/old: changed while it was being renamed to new"):
+        folder.rename("old", "new", replace=True)
+    assert (content(folder, "old"), content(folder, "new")) == (b"second", b"first")
 
 
 @pytest.mark.parametrize("name", ["name", None], ids=["named", "unnamed"])

@@ -17,6 +17,8 @@ import asyncssh
 import pytest
 
 from ccs_dacs_pipeline.folders import (
+    FileExists,
+    FileMissing,
     FolderDenied,
     FolderError,
     FolderFull,
@@ -461,6 +463,93 @@ def test_the_answer_to_a_rename_may_be_lost(places: Places, tmp_path: Path, monk
     assert done.is_set()
     assert folder.names() == []
     assert folder.sweep(timedelta(0)) == 0
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_renamed_file_keeps_its_time(served: Served, tmp_path: Path, *, replace: bool):
+    folder = served.folder(tmp_path)
+    put(folder, "name", b"x")
+    os.utime(tmp_path / "name", (1, 1_000_000_000))
+    before = folder.modified("name")
+    folder.rename("name", "other", replace=replace)
+    assert folder.modified("other") == before
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_the_answer_to_a_renaming_may_be_lost(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, replace: bool
+):
+    done = threading.Event()
+
+    def losing(original: Any) -> Any:
+        def rename(self: FaultySftp, old: bytes, new: bytes) -> None:
+            original(self, old, new)
+            if not done.is_set():
+                done.set()
+                self._connection.abort()
+
+        return rename
+
+    for method in ("rename", "posix_rename"):
+        monkeypatch.setattr(FaultySftp, method, losing(getattr(FaultySftp, method)))
+    folder = places.asyncssh.folder(tmp_path / "in")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "old").write_bytes(b"x")
+    folder.rename("old", "new", replace=replace)
+    assert done.is_set()
+    assert folder.names() == ["new"]
+
+
+def test_a_renaming_that_was_cut_off_between_its_two_names_is_ended(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """OpenSSH's server makes a link, then removes the old name."""
+    original = FaultySftp.rename
+
+    def rename(self: FaultySftp, old: bytes, new: bytes) -> None:
+        monkeypatch.setattr(FaultySftp, "rename", original)
+        os.link(old, new)
+        self._connection.abort()
+
+    monkeypatch.setattr(FaultySftp, "rename", rename)
+    folder = places.asyncssh.folder(tmp_path)
+    (tmp_path / "old").write_bytes(b"x")
+    folder.rename("old", "new", replace=False)
+    assert (tmp_path / "new").read_bytes() == b"x"
+    assert not (tmp_path / "old").exists()
+
+
+def test_one_file_under_two_names_is_renamed_from_one_to_the_other(served: Served, tmp_path: Path):
+    (tmp_path / "old").write_bytes(b"x")
+    os.link(tmp_path / "old", tmp_path / "new")
+    folder = served.folder(tmp_path)
+    with pytest.raises(FileExists):
+        folder.rename("old", "new", replace=False)
+    folder.rename("old", "new", replace=True)
+    assert [one.name for one in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_server_without_posix_rename_keeps_what_is_there_when_there_is_nothing_to_rename(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def unsupported(*_: object) -> None:
+        raise asyncssh.SFTPOpUnsupported("")
+
+    monkeypatch.setattr(FaultySftp, "posix_rename", unsupported)
+    folder = places.asyncssh.folder(tmp_path)
+    (tmp_path / "new").write_bytes(b"x")
+    with pytest.raises(FileMissing, match="old"):
+        folder.rename("old", "new", replace=True)
+    assert content(folder, "new") == b"x"
+    put(folder, "old", b"y")
+    folder.rename("old", "new", replace=True)
+    assert (folder.names(), content(folder, "new")) == (["new"], b"y")
+
+
+def test_a_folder_is_not_renamed(served: Served, tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FolderError, match="it is a folder"):
+        served.folder(tmp_path).rename("folder", "other", replace=True)
 
 
 def test_folders_and_links_are_told_from_files(served: Served, tmp_path: Path):
