@@ -203,10 +203,13 @@ class Folder(Protocol):
         """Removes the file; an absent one is fine."""
         ...
 
-    def rename(self, name: str, new_name: str, *, replace: bool) -> None:
+    def rename(self, name: str, new_name: str, *, replace: bool) -> Entry:
         """Gives the file another name; its bytes are not touched.
 
         A repeat after a crash may find it under both names; with `replace` it then comes to the same end.
+
+        Returns:
+            What has the new name now, with the time that it had under the old one.
 
         Raises:
             FileMissing: there is no `name`.

@@ -174,7 +174,7 @@ class LocalFolder:
         with folder_errors(str(path)):
             path.unlink(missing_ok=True)
 
-    def rename(self, name: str, new_name: str, *, replace: bool) -> None:
+    def rename(self, name: str, new_name: str, *, replace: bool) -> Entry:
         """Gives the file another name, at once.
 
         Without `replace` it has both names for an instant; a repeat after a crash in it takes the old one away.
@@ -197,7 +197,9 @@ class LocalFolder:
             else:
                 _link(old, new)
                 old.unlink()
+            status = new.stat()
             sync_folder(self.path)
+        return Entry(new_name, status.st_size, moment(status.st_mtime))
 
     def sweep(self, older_than: timedelta) -> int:
         """Removes this program's temporary files that nobody touched for `older_than`; returns how many."""

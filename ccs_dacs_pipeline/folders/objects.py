@@ -140,7 +140,7 @@ class ObjectFolder:
         """Removes the object; an absent one is fine."""
         self.remove_key(self.key_of(name))
 
-    def rename(self, name: str, new_name: str, *, replace: bool) -> None:
+    def rename(self, name: str, new_name: str, *, replace: bool) -> Entry:
         """Gives the object another name: a copy within the storage, then the removal of the old one.
 
         The old one is removed when it is still what it was before the copy. Between that look and the removal there is
@@ -154,9 +154,10 @@ class ObjectFolder:
         key, new_key = self.key_of(name), self.key_of(new_name)
         with self.errors(name):
             before = obstore.head(self.store, key)
+        renamed = Entry(new_name, before["size"], before["last_modified"])
         if key == new_key:
             if replace:
-                return
+                return renamed
             raise _there(self.url, new_name)
         # Needed by the comparison afterwards only.
         digest = "" if replace or self.honours_conditions else self.sha256(name) or ""
@@ -172,6 +173,7 @@ class ObjectFolder:
                     "wrong one."
                 )
             obstore.delete(self.store, key)
+        return renamed
 
     def sweep(self, older_than: timedelta) -> int:
         """Removes this program's temporary objects, and unfinished uploads, older than `older_than`; returns how many.

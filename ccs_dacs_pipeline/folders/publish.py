@@ -6,7 +6,7 @@ Source of the rules: sync-lifecycle.md, Files.
 from __future__ import annotations
 
 import enum
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ccs_dacs_pipeline.folders.folder import FileExists, FileMissing, FolderError
@@ -15,7 +15,7 @@ from ccs_dacs_pipeline.folders.local import LocalFolder, folder_errors
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ccs_dacs_pipeline.folders.folder import Folder, TemporaryFile
+    from ccs_dacs_pipeline.folders.folder import Entry, Folder, TemporaryFile
     from ccs_dacs_pipeline.folders.local import LinkedTemporaryFile
 
 _BLOCK_BYTES = 1024 * 1024
@@ -72,12 +72,12 @@ def publish(
         except FileMissing as error:
             raise SourceMissing(
                 f"{source.url}: {name} is not there to be published, nor is it in {target.url}. "
-                "Materialize its extract asset again, which restores it from the stored frames, then repeat."
+                "It is restored from the stored frames when the batch goes on; find out who took it."
             ) from error
         if temporary.sha256 != sha256:
             raise SourceDiffers(
                 f"{source.url}: {name} has another SHA-256 than recorded ({sha256}); it was not published. "
-                "Materialize its extract asset again, which restores it from the stored frames, then repeat."
+                "It is restored from the stored frames when the batch goes on; find out who changed it."
             )
         guard()
         try:
@@ -93,7 +93,7 @@ def _is_there(target: Folder, name: str, sha256: str) -> bool:
     if present is not None and present != sha256:
         raise TargetDiffers(
             f"{target.url}: {name} is there with SHA-256 {present}, recorded is {sha256}; it was left as it is. "
-            "Find out who put it there and move it away, or replay the batch, which gives new file names."
+            "Find out who put it there, and move it away."
         )
     return present is not None
 
@@ -119,8 +119,8 @@ def brought(source: Folder, name: str, target: Folder) -> Iterator[TemporaryFile
         yield copy
 
 
-def take_away(folder: Folder, name: str, *, sent_prefix: str) -> None:
-    """Removes a delivered file from the folder it came from; an absent one is fine.
+def take_away(folder: Folder, name: str, *, sent_prefix: str) -> Entry | None:
+    """Removes a delivered file from the folder it came from, or keeps it there by another name; an absent one is fine.
 
     Args:
         folder: the folder it came from.
@@ -128,10 +128,15 @@ def take_away(folder: Folder, name: str, *, sent_prefix: str) -> None:
         sent_prefix: put before the name under which the file stays, in place of an older one of that name; empty to
             keep nothing.
 
+    Returns:
+        What is kept, as it was under its old name, which may have been put there since it was looked at; else None.
+
     Raises:
-        FolderError: the folder fails; the file is there under one of the two names, or under both.
+        FolderError: the folder fails; the file is there under one of the two names, in object storage maybe under both.
     """
-    if sent_prefix and folder.size(name) is not None:
-        with brought(folder, name, folder) as kept:
-            kept.commit(sent_prefix + name, replace=True)
-    folder.remove(name)
+    if not sent_prefix:
+        folder.remove(name)
+        return None
+    with suppress(FileMissing):
+        return folder.rename(name, sent_prefix + name, replace=True)
+    return None

@@ -80,7 +80,7 @@ class SftpFolder:
             if not name.startswith(".") and fnmatchcase(name, pattern)
         ]
         return [
-            Entry(name, attrs.size or 0, moment(attrs.mtime or 0))
+            _entry(name, attrs)
             for name, attrs in sorted(found, key=lambda one: one[0])
             if attrs is not None and attrs.type == asyncssh.FILEXFER_TYPE_REGULAR
         ]
@@ -119,7 +119,7 @@ class SftpFolder:
         """Removes the file; an absent one is fine."""
         self.remove_path(self.path_of(name))
 
-    def rename(self, name: str, new_name: str, *, replace: bool) -> None:
+    def rename(self, name: str, new_name: str, *, replace: bool) -> Entry:
         """Gives the file another name, at once where the server can.
 
         Raises:
@@ -133,7 +133,7 @@ class SftpFolder:
             raise FolderError(f"{self.url_of(old)}: it is a folder. Name a file.")
         if old == new:
             if replace:
-                return
+                return _entry(new_name, attrs)
             raise FileExists(f"{self.url_of(new)}: there already, under this very name. Give another one.")
         move = _Move(old, new, replace=replace)
         try:
@@ -145,6 +145,7 @@ class SftpFolder:
         # unlinking.
         if self._are_alike(old, new):
             self.remove_path(old)
+        return _entry(new_name, self.server.run(lambda client: client.stat(new), where=self.url_of(new)))
 
     def sweep(self, older_than: timedelta) -> int:
         """Removes this program's temporary files that nobody wrote to for `older_than`; returns how many.
@@ -231,6 +232,10 @@ class SftpFolder:
     def _real_path(self) -> str:
         # Some servers follow links only in paths that are there; others give back what they were asked.
         return self.server.run(lambda client: client.realpath(self.path), where=self.url)
+
+
+def _entry(name: str, attrs: asyncssh.SFTPAttrs) -> Entry:
+    return Entry(name, attrs.size or 0, moment(attrs.mtime or 0))
 
 
 class SftpTemporaryFile(Counted):

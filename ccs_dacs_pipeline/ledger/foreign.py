@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ccs_dacs_pipeline.ledger.leases import shared_time
-from ccs_dacs_pipeline.ledger.schema import file_numbers, files, foreign_files, foreign_seen
+from ccs_dacs_pipeline.ledger.schema import file_numbers, files, foreign_files, foreign_seen, sent_prefixes
 from ccs_dacs_pipeline.ledger.store import insert_missing, now, upsert
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
@@ -51,13 +51,13 @@ def observe(db: Connection, looks: Mapping[str, Look]) -> None:
     """Records what a look at the extract folder found; what has changed since the last one stands still from now on."""
     present = shared_time(db)
     known = {row.name: row for row in db.execute(sa.select(foreign_seen))}
+    same = {name for name, row in known.items() if Look(row.bytes, row.modified) == looks.get(name)}
+    _record_gone(db, [(name, row.modified) for name, row in known.items() if name not in same])
     gone = [{"gone": name} for name in known.keys() - looks.keys()]
     if gone:
         db.execute(sa.delete(foreign_seen).where(foreign_seen.c.name == sa.bindparam("gone")), gone)
     # What stands still since a moment to come was seen before the clock was set back.
-    still = {
-        name for name, row in known.items() if Look(row.bytes, row.modified) == looks.get(name) and row.since <= present
-    }
+    still = {name for name in same if known[name].since <= present}
     fresh = {"since": present, "failures": 0, "failed": None, "reason": None}
     rows = [{"name": name, **vars(look), **fresh} for name, look in looks.items() if name not in still]
     upsert(db, foreign_seen, rows)
@@ -81,12 +81,7 @@ def seen(db: Connection) -> list[Seen]:
 
 def own_names(db: Connection, names: Iterable[str]) -> set[str]:
     """Returns those of some names that recorded extract files have."""
-    asked = sorted(names)
-    found = set[str]()
-    for start in range(0, len(asked), _NAMES_AT_ONCE):
-        chunk = asked[start : start + _NAMES_AT_ONCE]
-        found.update(db.execute(sa.select(files.c.name).where(files.c.name.in_(chunk))).scalars())
-    return found
+    return _among(db, files.c.name, names)
 
 
 def given_numbers(db: Connection, numbers: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
@@ -101,9 +96,30 @@ def given_numbers(db: Connection, numbers: Iterable[tuple[str, int]]) -> set[tup
     return found
 
 
+def delivered_names(db: Connection, names: Iterable[str]) -> set[str]:
+    """Returns those of some names under which foreign files were moved."""
+    return _among(db, foreign_files.c.name, names)
+
+
+def used_prefixes(db: Connection) -> list[str]:
+    """Returns every prefix under which sources were kept."""
+    return list(db.execute(sa.select(sent_prefixes.c.prefix)).scalars())
+
+
+def record_prefix(db: Connection, prefix: str) -> None:
+    """Records a prefix before a source is kept under it; an empty one keeps none."""
+    if prefix:
+        insert_missing(db, sent_prefixes, [{"prefix": prefix}])
+
+
 def begin(db: Connection, name: str, look: Look, sha256: str) -> bool:
-    """Records that a file is about to be moved; says whether it was delivered before and only its source is left."""
+    """Records that a file is about to be moved; says whether it was delivered before and only its source is left.
+
+    One whose source was away since has come again, and is moved again.
+    """
     insert_missing(db, foreign_files, [{"name": name, "sha256": sha256, **vars(look)}])
+    came_again = _is(name, look, sha256) & foreign_files.c.gone.is_not(None)
+    db.execute(sa.update(foreign_files).where(came_again).values(delivered=None, seconds=None, gone=None))
     return db.execute(sa.select(foreign_files.c.delivered).where(_is(name, look, sha256))).scalar() is not None
 
 
@@ -134,6 +150,24 @@ def pass_report(db: Connection, since: datetime) -> dict[str, Any]:
         "failed": [{"name": row.name, "reason": row.reason} for row in left if row.failures],
         "waiting": [row.name for row in left if not row.failures],
     }
+
+
+def _among(db: Connection, column: sa.ColumnElement[str], names: Iterable[str]) -> set[str]:
+    asked = sorted(names)
+    found = set[str]()
+    for start in range(0, len(asked), _NAMES_AT_ONCE):
+        chunk = asked[start : start + _NAMES_AT_ONCE]
+        found.update(db.execute(sa.select(column).where(column.in_(chunk))).scalars())
+    return found
+
+
+def _record_gone(db: Connection, sources: Sequence[tuple[str, datetime]]) -> None:
+    """Records that the sources of moved files, by name and time, are no longer there as they were."""
+    one = foreign_files.c
+    away = (one.name == sa.bindparam("source")) & (one.modified == sa.bindparam("at")) & one.delivered.is_not(None)
+    if sources:
+        statement = sa.update(foreign_files).where(away).values(gone=now())
+        db.execute(statement, [{"source": name, "at": modified} for name, modified in sources])
 
 
 def _is(name: str, look: Look, sha256: str) -> sa.ColumnElement[bool]:

@@ -295,6 +295,7 @@ foreign_files = sa.Table(
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("seconds", sa.Float),  # that moving took
     sa.Column("delivered", Moment),
+    sa.Column("gone", Moment),  # when its source was seen to be away or another: if it comes again, it is to be moved
 )
 sa.Index("ix_foreign_files_delivered", foreign_files.c.delivered)
 
@@ -310,6 +311,9 @@ foreign_seen = sa.Table(
     sa.Column("failed", sa.Float),  # the last time, by the same clock
     sa.Column("reason", sa.Text),
 )
+
+# Every SENT_PREFIX under which sources were kept: none of them is taken for a new file when the setting changes.
+sent_prefixes = sa.Table("sent_prefixes", metadata, sa.Column("prefix", sa.String(255), primary_key=True))
 
 leases = sa.Table(
     "leases",

@@ -15,7 +15,9 @@ from ccs_dacs_pipeline.ledger import foreign
 from ccs_dacs_pipeline.ledger.foreign import Look, Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from sqlalchemy.engine import Connection
 
     from ccs_dacs_pipeline.ledger.leases import Lease
     from ccs_dacs_pipeline.sync.site import Site
@@ -51,7 +53,7 @@ def look(site: Site) -> list[Seen]:
     Raises:
         FolderError: the extract folder cannot be read.
     """
-    found = {name: one for name in _foreign_names(site) if (one := _look_at(site, name)) is not None}
+    found = _foreign(site)
     with site.ledger.write() as db:
         foreign.observe(db, found)
         return foreign.seen(db)
@@ -76,8 +78,7 @@ def transfer(site: Site, lease: Lease) -> Iterator[Sent | Failed]:
         LeaseLostError: another worker goes on with this pass.
         FolderError: the extract folder cannot be read.
     """
-    for name in sorted(name for name in _matching(site) if not _can_be_recorded(name)):
-        yield Failed(ascii(name), "The name is no UTF-8, or longer than 255 characters. Rename the file.")
+    yield from unnameable(site)
     for one in look(site):
         if one.rest < site.settings.foreign_quiet_seconds or _look_at(site, one.name) is None:
             continue
@@ -94,11 +95,25 @@ def transfer(site: Site, lease: Lease) -> Iterator[Sent | Failed]:
     look(site)
 
 
-def _matching(site: Site) -> set[str]:
-    """Returns the names that match the patterns, without those of sources that stay after their delivery."""
+def unnameable(site: Site) -> list[Failed]:
+    """Returns the files that match the patterns under names that the ledger cannot hold, and so are never moved.
+
+    Raises:
+        FolderError: the extract folder cannot be read.
+    """
+    reason = "The name is no UTF-8, or longer than 255 characters. Rename the file."
+    return [Failed(ascii(name), reason) for name in sorted(_matching(site)) if not _can_be_recorded(name)]
+
+
+def _matching(site: Site) -> dict[str, Look]:
+    """Returns the files that match the patterns, without sources that stay after their delivery."""
     settings = site.settings
-    names = {name for pattern in settings.foreign_file_patterns for name in site.extract.names(pattern)}
-    return {name for name in names if not settings.sent_prefix or not name.startswith(settings.sent_prefix)}
+    found = {one.name: one for pattern in settings.foreign_file_patterns for one in site.extract.entries(pattern)}
+    return {
+        name: Look(one.bytes, one.modified)
+        for name, one in found.items()
+        if not settings.sent_prefix or not name.startswith(settings.sent_prefix)
+    }
 
 
 def _can_be_recorded(name: str) -> bool:
@@ -109,15 +124,24 @@ def _can_be_recorded(name: str) -> bool:
     return len(name) <= _LONGEST_NAME
 
 
-def _foreign_names(site: Site) -> list[str]:
-    """Returns the names that match the patterns and are not ours."""
-    names = {name for name in _matching(site) if _can_be_recorded(name)}
+def _foreign(site: Site) -> dict[str, Look]:
+    """Returns the files that match the patterns and are not ours, nor kept after an earlier delivery."""
+    found = {name: one for name, one in _matching(site).items() if _can_be_recorded(name)}
     # Numbers are given before the first file is written: what was listed above and is ours, the ledger knows by now.
-    numbers = {name: number for name in names if (number := site.names.number_of(name)) is not None}
+    numbers = {name: number for name in found if (number := site.names.number_of(name)) is not None}
     with site.ledger.read() as db:
-        ours = foreign.own_names(db, names)
+        ours = foreign.own_names(db, found) | _kept_names(db, found)
         given = foreign.given_numbers(db, numbers.values())
-    return sorted(name for name in names - ours if numbers.get(name) not in given)
+    return {name: one for name, one in found.items() if name not in ours and numbers.get(name) not in given}
+
+
+def _kept_names(db: Connection, names: Iterable[str]) -> set[str]:
+    """Returns those of some names under which sources were kept, by whatever prefix was set then."""
+    prefixes = foreign.used_prefixes(db)
+    originals = {name: {name.removeprefix(one) for one in prefixes if name.startswith(one)} for name in names}
+    asked = set[str]().union(*originals.values())
+    known = foreign.own_names(db, asked) | foreign.delivered_names(db, asked)
+    return {name for name, candidates in originals.items() if candidates & known}
 
 
 def _look_at(site: Site, name: str) -> Look | None:
@@ -139,6 +163,7 @@ def _move(site: Site, one: Seen, lease: Lease) -> Sent:
         _refuse_changing(site, one)
         with site.ledger.write() as db:
             lease.check(db)
+            foreign.record_prefix(db, site.settings.sent_prefix)
             delivered = foreign.begin(db, one.name, one.look, sha256)
         if not delivered:
             try:
@@ -151,21 +176,40 @@ def _move(site: Site, one: Seen, lease: Lease) -> Sent:
             lease.check(db)
             foreign.record_delivered(db, one.name, one.look, sha256, seconds)
     _refuse_changing(site, one)
-    take_away(site.extract, one.name, sent_prefix=site.settings.sent_prefix)
+    _take_away(site, one)
     return Sent(one.name, one.look.bytes, sha256, seconds)
+
+
+def _take_away(site: Site, one: Seen) -> None:
+    """Takes the source of a delivered file away; one that took its place in that instant gets its name back.
+
+    Raises:
+        ForeignFileError: it is another file by now, which is still to be moved.
+        FolderError: the folder fails.
+    """
+    prefix = site.settings.sent_prefix
+    taken = take_away(site.extract, one.name, sent_prefix=prefix)
+    if taken is not None and Look(taken.bytes, taken.modified) != one.look:
+        site.extract.rename(prefix + one.name, one.name, replace=False)
+        raise _changed(site, one.name)
 
 
 def _refuse_changing(site: Site, one: Seen) -> None:
     if _look_at(site, one.name) != one.look:
-        raise ForeignFileError(
-            f"{site.extract.url}: {one.name} has changed while it was moved, and stays. It is moved once it stands "
-            "still; if this comes again, raise CCS_DACS_FOREIGN_QUIET_SECONDS above the pauses of whoever writes it."
-        )
+        raise _changed(site, one.name)
+
+
+def _changed(site: Site, name: str) -> ForeignFileError:
+    return ForeignFileError(
+        f"{site.extract.url}: {name} has changed while it was moved, and stays. It is moved once it stands "
+        "still; if this comes again, raise CCS_DACS_FOREIGN_QUIET_SECONDS above the pauses of whoever writes it."
+    )
 
 
 def _refuse_other(site: Site, name: str, sha256: str) -> None:
-    if site.upload.sha256(name) != sha256:
+    present = site.upload.sha256(name)
+    if present != sha256:
         raise TargetDiffers(
-            f"{site.upload.url}: {name} is there with other content than in the extract folder; both stay as they are. "
-            "Find out which is right and move the other away."
+            f"{site.upload.url}: {name} is there with other content (SHA-256 {present}) than in the extract folder "
+            f"({sha256}); both stay as they are. Find out which is right and move the other away."
         )

@@ -12,7 +12,7 @@ from ccs_dacs_pipeline.dacs.names import manifest_name
 from ccs_dacs_pipeline.entities import ENTITIES
 from ccs_dacs_pipeline.folders import FileExists, SourceDiffers, SourceMissing, TargetDiffers, publish, take_away
 from ccs_dacs_pipeline.frames import FramesMissing
-from ccs_dacs_pipeline.ledger import contents, orphans, requests
+from ccs_dacs_pipeline.ledger import contents, foreign, orphans, requests
 from ccs_dacs_pipeline.ledger.life import (
     BatchStateError,
     GateClosedError,
@@ -96,11 +96,15 @@ def deliver(site: Site, key: SyncBatch, lease: Lease) -> Delivery:
             _publish_file(site, file, lease)
         _publish_manifest(site, batches, files, lease)
     except (StoredDataError, SourceMissing, SourceDiffers, TargetDiffers) as error:
+        reason = (
+            f"{error} Then let it go on with `ccs-dacs batch resume {key.owner}`; or give it up with "
+            f"`ccs-dacs batch abort {key.owner}`."
+        )
         with site.ledger.write() as db:
             lease.check(db)  # what a late worker does not find, its successor has published
             for batch in batches:
-                stop(db, batch.key, str(error))
-        raise
+                stop(db, batch.key, reason)
+        raise StoredDataError(reason) from error
     _record_delivery(site, batches, lease)
     with site.ledger.read() as db:
         return Delivery(owned(db, key.owner), _files_in_order(site, batches))
@@ -144,6 +148,7 @@ def _publish_file(site: Site, file: File, lease: Lease) -> None:
         with site.ledger.write() as db:
             lease.check(db)
             contents.record_file_delivered(db, file.name)
+            foreign.record_prefix(db, site.settings.sent_prefix)
     take_away(site.extract, file.name, sent_prefix=site.settings.sent_prefix)
 
 
@@ -168,10 +173,10 @@ def _publish_manifest(site: Site, batches: Sequence[Batch], files: Sequence[File
         try:
             file.commit(name, replace=False)
         except FileExists:
-            if site.upload.sha256(name) != sha256:
+            if (present := site.upload.sha256(name)) != sha256:
                 raise StoredDataError(
-                    f"{name} is in the upload folder already, with other content. Find out what put it there, remove "
-                    f"it, then `ccs-dacs batch resume {owner}`."
+                    f"{name} is in the upload folder already, with other content (SHA-256 {present}, recorded is "
+                    f"{sha256}). Find out what put it there, and move it away."
                 ) from None
     with site.ledger.write() as db:
         lease.check(db)

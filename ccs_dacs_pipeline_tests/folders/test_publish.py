@@ -56,20 +56,20 @@ def test_a_consumed_file_is_published_again(extract: Folder, upload: Folder):
 def test_other_content_in_the_target_is_an_error_and_is_left(extract: Folder, upload: Folder):
     recorded = put(extract, NAME, DATA)
     put(upload, NAME, b"another file")
-    with pytest.raises(TargetDiffers, match=rf"{upload.url}: {NAME} .* Find out who put it there .* new file names\.$"):
+    with pytest.raises(TargetDiffers, match=rf"{upload.url}: {NAME} .* Find out who put it there, and move it away\.$"):
         publish(extract, NAME, upload, sha256=recorded)
     assert content(upload, NAME) == b"another file"
 
 
 def test_a_source_that_is_in_neither_folder_is_an_error(extract: Folder, upload: Folder):
-    with pytest.raises(SourceMissing, match=rf"{NAME} .* Materialize its extract asset again, .* then repeat\.$"):
+    with pytest.raises(SourceMissing, match=rf"{NAME} .* restored from the stored frames .* who took it\.$"):
         publish(extract, NAME, upload, sha256=sha256(DATA))
     assert upload.names() == []
 
 
 def test_a_source_that_is_not_the_recorded_file_is_not_published(extract: Folder, upload: Folder):
     put(extract, NAME, DATA + b"tampered")
-    with pytest.raises(SourceDiffers, match=rf"{NAME} .* Materialize its extract asset again, .* then repeat\.$"):
+    with pytest.raises(SourceDiffers, match=rf"{NAME} .* restored from the stored frames .* who changed it\.$"):
         publish(extract, NAME, upload, sha256=sha256(DATA))
     assert upload.names() == []
     assert upload.sweep(timedelta(0)) == 0

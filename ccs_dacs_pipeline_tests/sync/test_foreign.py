@@ -86,6 +86,27 @@ def test_sources_stay_under_the_prefix_and_are_not_sent_again(make_site):
     assert site.upload.names() == ["a.csv"]
 
 
+@pytest.mark.parametrize("later", ["Done-", ""])
+def test_what_was_kept_under_another_prefix_is_not_sent(make_site, later: str):
+    first = make_site(sent_prefix="Sent-", foreign_file_patterns="*")
+    put(first.extract, "a.csv", b"x")
+    moved(first)
+    site = make_site(sent_prefix=later, foreign_file_patterns="*")
+    put(site.extract, "Sent-unknown.csv", b"x")
+    assert names(moved(site)) == [("Sent-unknown.csv", Sent)]
+    assert "Sent-a.csv" in site.extract.names()
+
+
+def test_own_files_kept_under_another_prefix_are_not_sent(make_world, make_site):
+    world = make_world(settings={"sent_prefix": "Sent-"})
+    world.initial()
+    kept = world.site.extract.names()
+    assert kept
+    site = make_site(**world.settings.model_dump(include={"data_dir"}), foreign_file_patterns="*")
+    assert moved(site) == []
+    assert site.extract.names() == kept
+
+
 def test_without_patterns_nothing_is_moved(make_site):
     site = make_site(foreign_file_patterns="")
     put(site.extract, "a.csv", b"x")
@@ -98,6 +119,15 @@ def test_a_name_that_comes_again_is_sent_again(site: Site):
         age(site, "daily.csv", site.extract.size("daily.csv"))
         assert names(moved(site)) == [("daily.csv", Sent)]
         assert content(site.upload, "daily.csv") == data
+        site.upload.remove("daily.csv")
+
+
+def test_the_same_file_that_comes_again_is_sent_again(site: Site):
+    for _ in range(2):
+        put(site.extract, "daily.csv", b"x")
+        os.utime(site.extract.path_of("daily.csv"), (1_000_000, 1_000_000))
+        assert names(moved(site)) == [("daily.csv", Sent)]
+        assert site.upload.names() == ["daily.csv"]
         site.upload.remove("daily.csv")
 
 
@@ -163,6 +193,25 @@ class TestStillWritten:
         assert names(moved(site)) == [("a.csv", Failed)]
         assert content(site.upload, "a.csv") == b"x"
         assert content(site.extract, "a.csv") == b"and on"
+
+    def test_one_that_comes_while_its_predecessor_is_kept_is_not_lost(self, make_site, monkeypatch: pytest.MonkeyPatch):
+        site = make_site(sent_prefix="Sent-")
+        put(site.extract, "a.csv", b"x")
+        rename = LocalFolder.rename
+
+        def replaced_before(folder: LocalFolder, name: str, new_name: str, *, replace: bool):
+            if replace:
+                put(site.extract, "a.csv", b"a new one", replace=True)
+            return rename(folder, name, new_name, replace=replace)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(LocalFolder, "rename", replaced_before)
+            assert names(moved(site)) == [("a.csv", Failed)]
+        assert site.extract.names() == ["a.csv"]
+        assert content(site.upload, "a.csv") == b"x"
+        site.upload.remove("a.csv")
+        assert names(moved(site)) == [("a.csv", Sent)]
+        assert content(site.upload, "a.csv") == b"a new one"
 
 
 class TestFailures:
