@@ -28,13 +28,13 @@ from ccs_dacs_pipeline.ledger import LedgerError, contents, foreign, life, repor
 from ccs_dacs_pipeline.ledger.leases import ACKNOWLEDGEMENTS, INCREMENTAL, SNAPSHOTS, TRANSFERS, LeaseHeldError
 from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage
 from ccs_dacs_pipeline.ledger.schema import journal
-from ccs_dacs_pipeline.partitions import SYNC_BATCH, Mode, SyncBatch, snapshot_number
+from ccs_dacs_pipeline.partitions import SYNC_BATCH, KeyRefusedError, Mode, SyncBatch, snapshot_number
 from ccs_dacs_pipeline.sensors import tags_of
 from ccs_dacs_pipeline.settings import SettingsError, load_settings, variable
 from ccs_dacs_pipeline.sync import recover, start
 from ccs_dacs_pipeline.sync.choose import choose
 from ccs_dacs_pipeline.sync.doctor import Line, examine, wrong_settings
-from ccs_dacs_pipeline.sync.foreign import look, until_rest
+from ccs_dacs_pipeline.sync.foreign import look, unnameable, until_rest
 from ccs_dacs_pipeline.sync.site import Site, inbox_caller
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ _POLL_SECONDS = 0.5
 _ID_LENGTH = 10
 # Above the step of the ledger's clock, or the look after the wait may come too early by a thousandth.
 _CLOCK_STEP = 0.05
+# How Dagster names the classes of this package's errors.
+_OWN_ERRORS = "ccs_dacs_pipeline."
+_INTERRUPTED = "dagster._core.errors.DagsterExecutionInterruptedError"
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -292,6 +295,8 @@ class Worker:
                 f"`ccs-dacs initial`, or give it up with `ccs-dacs batch abort initial-{snapshot}`; then resync again."
             )
         ids = start.ids_in_range(self.site, entity, *chosen) if isinstance(chosen, tuple) else chosen
+        if not ids:
+            raise Problem(f"CCS has no {entity} whose id is from {chosen[0]} to {chosen[1]}: choose another range.")
         with self._lane(INCREMENTAL, wait):
             key, left = start.start_resync(self.site, entity, ids)
             if left:
@@ -342,10 +347,14 @@ class Worker:
         Raises:
             Problem: a run of it does not end in time.
         """
+        _mode_of(owner)
         deadline = time.monotonic() + wait
         batches = self._give_up(owner, deadline)
         if any(batch.key.mode is Mode.DELTA for batch in batches):
-            self.deliver_acknowledgements(wait=max(0.0, deadline - time.monotonic()))
+            try:
+                self.deliver_acknowledgements(wait=max(0.0, deadline - time.monotonic()))
+            except Problem as problem:
+                say(f"{owner} is aborted. Its answers stay due, and go with `ccs-dacs acks deliver`: {problem}")
         with self.site.ledger.read() as db:
             return {"batches": report.batch_lines(db, batches)}
 
@@ -427,6 +436,7 @@ class Worker:
             problem = self._attempt(TRANSFER_FILES)
             with self.site.ledger.read() as db:
                 figures = foreign.pass_report(db, began)
+            figures["failed"] += [vars(one) for one in unnameable(self.site)]
         if problem and not figures["failed"]:
             raise problem
         return figures
@@ -497,10 +507,14 @@ def _cause(result: dg.ExecuteInProcessResult) -> str:
         if data.user_failure_data and data.user_failure_data.description:
             return str(data.user_failure_data.description)
         error = data.error
-        while error is not None and error.cause is not None:
+        while error is not None and error.cause is not None and not error.message.startswith(_OWN_ERRORS):
             error = error.cause
         if error is not None:
-            return error.message.strip()
+            # An error of ours says what to do, without the name of its class; its own cause is a library's.
+            named, _, text = error.message.strip().partition(": ")
+            if named == _INTERRUPTED:
+                return "interrupted; the same command goes on where it ended"
+            return text if named.startswith(_OWN_ERRORS) else error.message.strip()
     return "see the run in the Dagster UI"
 
 
@@ -509,7 +523,20 @@ def _failures(result: dg.ExecuteInProcessResult) -> list[dg.DagsterEvent]:
 
 
 def _mode_of(owner: str) -> Mode:
-    return Mode.INITIAL if snapshot_number(owner) is not None else SyncBatch.parse(owner).mode
+    """Returns what a batch or snapshot is for.
+
+    Raises:
+        UsageProblem: the text is the name of neither, but for example that of a shard.
+    """
+    if snapshot_number(owner) is not None:
+        return Mode.INITIAL
+    try:
+        key = SyncBatch.parse(owner)
+    except KeyRefusedError:
+        raise UsageProblem(f"{owner!r} names no batch: names look like initial-7, delta-18 or resync-3.") from None
+    if key.mode is Mode.INITIAL:
+        raise UsageProblem(f"{owner} is one shard: name the whole snapshot, {key.owner}.")
+    return key.mode
 
 
 def chosen_entities(
@@ -584,8 +611,10 @@ def one_batch(site: Site, owner: str) -> dict[str, Any]:
     """Returns all that the ledger knows about a batch or a snapshot, figures only.
 
     Raises:
+        UsageProblem: it cannot be the name of any.
         LedgerError: there is none of that name.
     """
+    _mode_of(owner)
     with site.ledger.read() as db:
         found = life.owned(db, owner)
         if not found:

@@ -420,11 +420,27 @@ class TestWrongUsage:
         assert (done.code, done.out) == (2, "")
         assert "--port" in done.said
 
-    def test_a_key_that_is_none(self, refuse: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    @pytest.mark.parametrize("command", ["show", "resume", "abort", "replay"])
+    @pytest.mark.parametrize(
+        ("key", "reason"),
+        [
+            ("delta-x", "names look like initial-7, delta-18 or resync-3"),
+            ("initial-1-01of02", "name the whole snapshot, initial-1"),
+        ],
+    )
+    def test_a_key_that_is_none(
+        self,
+        refuse: Callable[..., Done],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        command: str,
+        key: str,
+        reason: str,
+    ):
         monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
-        done = refuse("batch", "resume", "delta-x", CCS_BASE_URL="http://127.0.0.1:1", CCS_AUTH="none")
-        assert done.code == 2
-        assert "keys look like initial-7-02of16, delta-18 or resync-3" in done.said
+        done = refuse("batch", command, key, CCS_BASE_URL="http://127.0.0.1:1", CCS_AUTH="none")
+        assert (done.code, done.out) == (2, "")
+        assert reason in done.said
 
 
 class TestSync:
@@ -460,6 +476,47 @@ class TestSync:
         assert site.world.ccs.summary()["sync_requests"]["ERROR"] == 30
         assert list((Path(site.environment[f"{PREFIX}DATA_DIR"]) / "upload").iterdir()) == []
 
+    def test_another_file_of_its_name_stops_a_batch_until_it_is_moved_away(self, site: Operator):
+        site.world.ccs.change(3, kinds=["person_phone"])
+        other = Path(site.environment[f"{PREFIX}DATA_DIR"]) / "upload" / "C1-DCTEX_0001_00.csv"
+        other.write_text("of somebody else")
+        failed = site.run("sync")
+        assert failed.code == 1
+        for way_out in ("resume", "abort"):
+            assert f"`ccs-dacs batch {way_out} delta-1`" in " ".join(failed.said.split())
+        other.unlink()
+        resumed = site.run("batch", "resume", "delta-1", "--json")
+        assert (resumed.code, resumed.json["batches"][0]["state"]) == (0, "delivered")
+
+    def test_an_abort_stands_though_ccs_cannot_be_told(self, site: Operator):
+        site.world.ccs.change(5, kinds=["person_phone"])
+        Path(site.environment[f"{PREFIX}DATA_DIR"], "upload", "C1-DCTEX_0001_00.csv").write_text("of somebody else")
+        assert site.run("sync").code == 1
+        away = {"CCS_BASE_URL": "http://127.0.0.1:1", "CCS_CALL_SECONDS": "1"}
+        aborted = site.run("batch", "abort", "delta-1", "--json", **away)
+        assert (aborted.code, aborted.json["batches"][0]["state"]) == (0, "aborted")
+        assert "delta-1 is aborted. Its answers stay due, and go with `ccs-dacs acks deliver`" in aborted.said
+        assert site.run("acks", "deliver", "--json").json["stillDue"] == 0
+
+    def test_a_run_that_is_interrupted_says_how_it_goes_on(self, nowhere: Operator):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            silent.settimeout(TIMEOUT)
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            begun = nowhere.start("initial", CCS_BASE_URL=url, CCS_AUTH="none")
+            with silent.accept()[0]:
+                begun.send_signal(signal.SIGTERM)
+                done = nowhere.end(begun)
+        assert done.code == 1
+        assert "interrupted; the same command goes on where it ended" in " ".join(done.said.split())
+
+    def test_a_folder_that_fails_is_explained_in_its_own_words(self, site: Operator):
+        nobody = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_ACCESS_KEY": "key", "S3_SECRET_KEY": "secret"}
+        done = site.run("initial", UPLOAD_URL="s3://bucket/upload", **nobody)
+        assert done.code == 1
+        said = " ".join(done.said.split())
+        assert "failed: s3://bucket/upload/C1-DCTIL_0001_00.csv: the storage failed or cannot be reached" in said
+        assert "Look after CCS_DACS_S3_ENDPOINT" in said
+
 
 class TestGate:
     """What an unfinished snapshot holds up."""
@@ -486,6 +543,9 @@ class TestResyncAndReplay:
         sent = story.operator.run("resync", "--entity", "contact", "--ids", str(ids), "--json")
         (batch,) = sent.json["batches"]
         assert (sent.code, batch["mode"], batch["rows"]) == (0, "resync", 3)
+        nobody = story.operator.run("resync", "--entity", "contact", "--low", "0000000000", "--high", "0000000001")
+        assert nobody.code == 1
+        assert "CCS has no contact whose id is from 0000000000 to 0000000001" in nobody.said
         replayed = story.operator.run("batch", "replay", batch["key"], "--json").json["batches"][0]
         assert replayed["rerun"] == 1
         assert replayed["files"] == [name.replace("_00.csv", "_01.csv") for name in batch["files"]]
@@ -576,6 +636,15 @@ class TestTransfer:
         assert "a.xml is there with other content" in " ".join(done.out.split())
         assert "b[red].xml" in done.out
         assert [path.name for path in extract.iterdir()] == ["a.xml"]
+
+    def test_a_name_that_is_no_text_is_named(self, nowhere: Operator, folders: tuple[Path, Path]):
+        extract, _ = folders
+        (extract / "good.xml").write_text("<a/>")
+        Path(os.fsdecode(bytes(extract) + b"/bad\xff.xml")).write_text("<a/>")
+        done = nowhere.run("transfer", "--json", FOREIGN_FILE_PATTERNS="*.xml", **WITHOUT_CCS)
+        assert done.code == 1
+        assert [one["name"] for one in done.json["sent"]] == ["good.xml"]
+        assert [one["name"] for one in done.json["failed"]] == ["'bad\\udcff.xml'"]
 
     def test_without_patterns_it_says_what_is_missing(self, nowhere: Operator):
         done = nowhere.run("transfer", **WITHOUT_CCS)
