@@ -27,6 +27,7 @@ from ccs_dacs_pipeline.folders.folder import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from datetime import datetime, timedelta
     from pathlib import Path
     from types import TracebackType
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 # Other file system, no hard links there, not allowed for another owner's file, or too many already.
-_CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_CANNOT_LINK = _NO_LINKS | {errno.EXDEV, errno.EACCES}
 
 
 @contextmanager
@@ -57,7 +59,24 @@ def folder_errors(where: str) -> Iterator[None]:
             ) from error
         if error.errno == errno.ENOENT:
             raise FileMissing(f"{where}: not there. Look whether it was moved or removed.") from error
+        if error.errno == errno.ENOTDIR:
+            raise FolderError(
+                f"{where}: it, or what is above it, is a file, not a folder. Look after the setting that names it."
+            ) from error
         raise FolderError(f"{where}: {reason}. Look after the folder, then repeat.") from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """As `folder_errors`, where the file `path` is only read."""
+    with folder_errors(str(path)):
+        try:
+            yield
+        except PermissionError as error:
+            raise FolderDenied(
+                f"{path}: {os.strerror(error.errno or errno.EACCES)}. Make the file readable for the user of this "
+                "process, then repeat."
+            ) from error
 
 
 def sync_folder(path: Path) -> None:
@@ -77,7 +96,10 @@ def make_folder(path: Path) -> None:
     """Makes the folder and those above it, durably; one that is there is fine."""
     if not path.is_dir():
         make_folder(path.parent)
-        path.mkdir(exist_ok=True)
+        try:
+            path.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
         sync_folder(path.parent)
 
 
@@ -133,14 +155,14 @@ class LocalFolder:
     def sha256(self, name: str) -> str | None:
         """Returns the SHA-256 of the file's bytes, None when it is absent."""
         path = self.path_of(name)
-        with folder_errors(str(path)), suppress(FileNotFoundError):
+        with _reading(path), suppress(FileNotFoundError):
             return _sha256(path)
         return None
 
     def open(self, name: str) -> BinaryIO:
         """Opens the file for reading; raises `FileMissing` when it is absent."""
         path = self.path_of(name)
-        with folder_errors(str(path)):
+        with _reading(path):
             return path.open("rb")
 
     def create(self, name: str | None = None) -> LocalTemporaryFile:
@@ -166,7 +188,7 @@ class LocalFolder:
                 if error.errno in _CANNOT_LINK:
                     return None
                 raise
-        return LinkedTemporaryFile(self, temporary)
+        return LinkedTemporaryFile(self, temporary, source)
 
     def remove(self, name: str) -> None:
         """Removes the file; an absent one is fine."""
@@ -209,7 +231,7 @@ class LocalFolder:
             for path in self.path.glob(f"{TEMPORARY_PREFIX}*"):
                 # Of the two times the one that a hard link moves too: a link keeps the source's modification time.
                 with suppress(FileNotFoundError):
-                    if path.stat().st_ctime <= limit:
+                    if path.lstat().st_ctime <= limit:
                         path.unlink()
                         swept += 1
         return swept
@@ -218,7 +240,12 @@ class LocalFolder:
         """Does nothing: a local folder holds nothing open."""
 
     def place(self, temporary: Path, name: str, *, replace: bool) -> None:
-        """Gives the durable file `temporary` its final `name`; raises `FileExists` rather than overwrite."""
+        """Gives the durable file `temporary` its final `name`.
+
+        Raises:
+            FileExists: `name` is there and `replace` is false.
+            FolderError: without `replace`, no hard links can be made there.
+        """
         final = self.path_of(name)
         with folder_errors(str(final)):
             if replace:
@@ -288,21 +315,26 @@ class LocalTemporaryFile(Counted):
 class LinkedTemporaryFile:
     """A file that is a hard link to a finished one: pinned, so that what is hashed is what becomes visible."""
 
-    def __init__(self, folder: LocalFolder, path: Path) -> None:
+    def __init__(self, folder: LocalFolder, path: Path, source: Path) -> None:
         self._folder = folder
         self._path = path
+        self._source = source
 
     @property
     def sha256(self) -> str:
         """SHA-256 of the file's bytes, read anew."""
-        with folder_errors(str(self._path)):
+        with self._errors():
             return _sha256(self._path)
 
     def commit(self, name: str, *, replace: bool) -> None:
         """Makes the bytes durable, then visible as `name`."""
-        with folder_errors(str(self._path)), self._path.open("rb") as file:
+        with self._errors(), self._path.open("rb") as file:
             os.fsync(file.fileno())
         self._folder.place(self._path, name, replace=replace)
+
+    def _errors(self) -> AbstractContextManager[None]:
+        # Of a link that nobody but this process knows, the operator knows the source.
+        return _reading(self._source)
 
     def __enter__(self) -> Self:
         return self
@@ -316,7 +348,16 @@ class LinkedTemporaryFile:
 
 def _link(path: Path, new: Path) -> None:
     """Gives the file a second name; a rename would silently overwrite what has that name already."""
-    os.link(path, new, follow_symlinks=False)
+    try:
+        os.link(path, new, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        raise FolderError(
+            f"{new}: no hard link to {path.name} can be made there ({os.strerror(error.errno)}), without which another "
+            "file could be overwritten. Use a file system that has hard links, or reach the folder by SFTP; where it "
+            "has them, let the file belong to the user of this process."
+        ) from error
 
 
 def _are_one(path: Path, other: Path) -> bool:

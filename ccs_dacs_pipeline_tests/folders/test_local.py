@@ -1,6 +1,8 @@
 """What is particular to local folders: permissions, a full disk, killed writers, other programs' files."""
 
+import errno
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ccs_dacs_pipeline.folders import FolderDenied, FolderError, LocalFolder
+from ccs_dacs_pipeline.folders import FolderDenied, FolderError, LocalFolder, publish
 from ccs_dacs_pipeline_tests.folders.files import public_directory, put, read_only, run_on_small_disk
 
 
@@ -111,10 +113,104 @@ def test_a_denied_folder_is_named_with_the_way_out():
         assert folder.names() == []
 
 
-def test_a_path_that_is_a_file_is_refused(tmp_path: Path):
+@pytest.mark.parametrize("path", ["file", "file/below", "file/below/more"])
+def test_a_path_that_is_a_file_is_refused(tmp_path: Path, path: str):
     (tmp_path / "file").touch()
-    with pytest.raises(FolderError, match="file"):
-        LocalFolder(tmp_path / "file").names()
+    folder = LocalFolder(tmp_path / path)
+    for asked in (folder.names, folder.create, lambda: put(folder, "name", b"x")):
+        with pytest.raises(FolderError, match=f"{tmp_path / path}: .*is a file, not a folder"):
+            asked()
+
+
+def test_what_cannot_be_looked_at_does_not_hide_the_others():
+    with public_directory() as path:
+        folder = LocalFolder(path / "in")
+        put(folder, "name", b"x")
+        (path / "in" / "loop").symlink_to("loop")
+        (path / "in" / ".ccs-dacs-loop").symlink_to(".ccs-dacs-loop")
+        (path / "in" / "gone").symlink_to("nowhere")
+        (path / "closed").mkdir()
+        (path / "closed" / "file").touch()
+        (path / "in" / "closed").symlink_to(path / "closed" / "file")
+        (path / "closed").chmod(0)
+        with read_only(path / "in"):
+            assert folder.names() == ["name"]
+            assert [entry.name for entry in folder.entries()] == ["name"]
+        assert folder.sweep(timedelta(0)) == 1
+
+
+@pytest.mark.parametrize(("seconds", "year"), [(2**40, 9999), (-(2**40), 1)])
+def test_a_time_that_no_calendar_holds_is_the_nearest_that_one_does(made, seconds: int, year: int):
+    folder = made("other-file-system", "in")
+    put(folder, "name", b"x")
+    os.utime(folder.path / "name", (seconds, seconds))
+    modified = folder.modified("name")
+    assert modified is not None
+    assert (modified.year, modified.utcoffset()) == (year, timedelta(0))
+    assert [entry.modified for entry in folder.entries()] == [modified]
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o000])
+def test_an_unreadable_source_is_named_itself(mode: int):
+    with public_directory() as path:
+        extract, upload = LocalFolder(path / "extract"), LocalFolder(path / "upload")
+        recorded = put(extract, "name", b"x")
+        upload.path.mkdir()
+        upload.path.chmod(0o777)
+        (extract.path / "name").chmod(mode)
+        os.chown(extract.path / "name", 65534 if os.geteuid() == 0 else -1, -1)
+        source = re.escape(str(extract.path / "name"))
+        with read_only(extract.path):
+            if mode:
+                publish(extract, "name", upload, sha256=recorded)
+                return
+            for read in (
+                lambda: publish(extract, "name", upload, sha256=recorded),
+                lambda: extract.sha256("name"),
+                lambda: extract.open("name"),
+            ):
+                with pytest.raises(FolderDenied, match=f"^{source}: Permission denied. Make the file readable"):
+                    read()
+        assert list(upload.path.iterdir()) == []
+
+
+def test_where_no_hard_links_are_made_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As by a mounted share; this system has no such file system."""
+    folder = LocalFolder(tmp_path)
+
+    def link(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(
+        FolderError, match=f"{tmp_path}/name: no hard link to .* can be made .*has hard links"
+    ) as caught:
+        put(folder, "name", b"x")
+    assert not isinstance(caught.value, FolderDenied)
+    assert list(tmp_path.iterdir()) == []
+    put(folder, "name", b"x", replace=True)
+    with pytest.raises(FolderError, match=f"{tmp_path}/other: no hard link to name can be made"):
+        folder.rename("name", "other", replace=False)
+    folder.rename("name", "other", replace=True)
+    assert folder.names() == ["other"]
+
+
+def test_a_file_of_another_user_may_be_renamed_by_replacing_alone():
+    protected = Path("/proc/sys/fs/protected_hardlinks")
+    if os.geteuid() != 0 or not protected.exists() or protected.read_text().strip() == "0":
+        pytest.skip("this system protects no hard links, or this user cannot make a file of another one")
+    with public_directory() as path:
+        folder = LocalFolder(path)
+        put(folder, "name", b"x")
+        path.chmod(0o777)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(FolderError, match="let the file belong to the user of this process"):
+                folder.rename("name", "other", replace=False)
+            folder.rename("name", "other", replace=True)
+        finally:
+            os.seteuid(0)
+        assert folder.names() == ["other"]
 
 
 def test_a_full_disk_leaves_nothing_behind_and_is_named(tmp_path: Path):
