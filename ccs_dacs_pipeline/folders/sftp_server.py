@@ -16,7 +16,7 @@ import asyncssh
 from ccs_dacs_pipeline.folders.folder import FileExists, FileMissing, FolderDenied, FolderError, FolderFull
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from concurrent.futures import Future
 
 T = TypeVar("T")
@@ -45,6 +45,10 @@ _CIPHERS = (
     "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr"
 )
 _OWN_KNOWN_HOSTS = "~/.ssh/known_hosts"
+
+
+class HandshakeLost(asyncssh.ConnectionLost):
+    """The connection was lost while it was being made to a server of which keys are known; the reason tells of them."""
 
 
 class ServerNotTrusted(FolderError):
@@ -119,7 +123,8 @@ class SftpServer:
 
         The shell may see other files under a path than SFTP does: its word confirms a file, and accuses none.
         """
-        command = f"{self.sha256_command} {shlex.quote(path)}"
+        # In bytes, since a path need not be UTF-8.
+        command = f"{self.sha256_command} {shlex.quote(path)}".encode(errors="surrogateescape")
 
         async def ask(_: asyncssh.SFTPClient) -> str | None:
             connection = self._connection
@@ -176,7 +181,8 @@ class SftpServer:
             if self._client is None:
                 self._connection = await self._connect()
                 try:
-                    self._client = await self._connection.start_sftp_client()
+                    # A name need not be UTF-8; such a one is as Python has it for a local file.
+                    self._client = await self._connection.start_sftp_client(path_errors="surrogateescape")
                 except BaseException:
                     await self._disconnect()
                     raise
@@ -185,7 +191,8 @@ class SftpServer:
     async def _connect(self) -> asyncssh.SSHClientConnection:
         # It reports each connection, authentication and channel at the level of news.
         logging.getLogger("asyncssh").setLevel(logging.WARNING)
-        known_hosts = self._known_hosts()
+        path, known_hosts = self._known_hosts()
+        keys = asyncssh.match_known_hosts(known_hosts, self.host, "", self.port)
         try:
             return await asyncssh.connect(
                 self.host,
@@ -193,7 +200,7 @@ class SftpServer:
                 username=self.user,
                 password=self._access.password,
                 client_keys=self._keys(),
-                known_hosts=str(known_hosts),
+                known_hosts=known_hosts,
                 encryption_algs=_CIPHERS,
                 # Only what the settings say: neither the user's ssh configuration, nor agent, nor Kerberos.
                 config=None,
@@ -205,7 +212,16 @@ class SftpServer:
                 window=_WINDOW_BYTES,
             )
         except asyncssh.HostKeyNotVerifiable as error:
-            raise ServerNotTrusted(self._mistrust(known_hosts)) from error
+            raise ServerNotTrusted(self._mistrust(path, is_known=any(keys))) from error
+        except (asyncssh.ConnectionLost, ConnectionResetError, ConnectionAbortedError, BrokenPipeError) as error:
+            if not keys[0]:
+                raise
+            # Some servers say no word when they have none of the keys that they are asked for.
+            raise HandshakeLost(f"Or {self._no_common_type(path, keys[0])}") from error
+        except asyncssh.KeyExchangeFailed as error:
+            if not keys[0] or "host key" not in error.reason:
+                raise
+            raise ServerNotTrusted(f"{self.url}: {self._no_common_type(path, keys[0])}") from error
         except asyncssh.PermissionDenied as error:
             raise FolderDenied(
                 f"{self.url}: the server refused the user. Look after the user name in the folder's URL, and "
@@ -218,14 +234,30 @@ class SftpServer:
             connection.abort()
             await connection.wait_closed()
 
-    def _known_hosts(self) -> Path:
+    def _known_hosts(self) -> tuple[Path, asyncssh.SSHKnownHosts]:
+        """Returns where the known host keys are, and those."""
         path = (self._access.known_hosts or Path(_OWN_KNOWN_HOSTS)).expanduser()
-        if not path.is_file():
+        try:
+            known_hosts = asyncssh.import_known_hosts(path.read_text(encoding="utf-8"))
+            asyncssh.match_known_hosts(known_hosts, self.host, "", self.port)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise ServerNotTrusted(
                 f"{self.url}: no file of known host keys at {path}. {self._scan} and write the line to a file that "
                 "CCS_DACS_SFTP_KNOWN_HOSTS, or the folder's own setting, names."
-            )
-        return path
+            ) from error
+        except OSError as error:
+            raise ServerNotTrusted(
+                f"{self.url}: the known host keys in {path} cannot be read ({error.strerror}). Let the user of this "
+                "process read the file, then repeat."
+            ) from error
+        except ValueError as error:
+            # Its text would hold a line of what may be another file altogether.
+            reason = "it is not in UTF-8" if isinstance(error, UnicodeError) else "a line is not in the file's format"
+            raise ServerNotTrusted(
+                f"{self.url}: the known host keys in {path} cannot be understood: {reason}. {self._scan} and write the "
+                "line to the file anew."
+            ) from error
+        return path, known_hosts
 
     def _keys(self) -> list[asyncssh.SSHKey]:
         access = self._access
@@ -244,9 +276,15 @@ class SftpServer:
                 f"user read the file, and set {access.settings}_KEY_PASSPHRASE to the passphrase where it has one."
             ) from error
 
-    def _mistrust(self, known_hosts: Path) -> str:
-        found = asyncssh.match_known_hosts(asyncssh.read_known_hosts(str(known_hosts)), self.host, "", self.port)
-        if not any(found):
+    def _no_common_type(self, known_hosts: Path, keys: Sequence[asyncssh.SSHKey]) -> str:
+        types = ", ".join(sorted({key.get_algorithm() for key in keys}))
+        return (
+            f"the server has no host key of the types that are known in {known_hosts} ({types}). {self._scan} and add "
+            "the line."
+        )
+
+    def _mistrust(self, known_hosts: Path, *, is_known: bool) -> str:
+        if not is_known:
             return f"{self.url}: no host key of the server is known in {known_hosts}. {self._scan} and add the line."
         return (
             f"{self.url}: the server's host key is not the one known in {known_hosts}. Someone may be in between, or "
@@ -261,7 +299,7 @@ class SftpServer:
         )
 
 
-async def _printed(connection: asyncssh.SSHClientConnection, command: str, count: int) -> bytes:
+async def _printed(connection: asyncssh.SSHClientConnection, command: bytes, count: int) -> bytes:
     """Returns the first bytes that a command prints on the server, and does not wait for its end."""
     process = await connection.create_process(command, stdin=asyncssh.DEVNULL, stderr=asyncssh.DEVNULL, encoding=None)
     try:
@@ -287,9 +325,11 @@ def sftp_errors(where: str) -> Iterator[None]:
     except (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded) as error:
         raise FolderFull(f"{where}: no room is left. Nothing partial is visible; make room and repeat.") from error
     except _LOST as error:
+        hint = f" {error.reason}" if isinstance(error, HandshakeLost) else ""
+        kind = type(error.__cause__ if hint else error).__name__
         raise FolderError(
-            f"{where}: no connection ({type(error).__name__}), after {len(_WAITS) + 1} attempts. Look whether the "
-            "server runs and can be reached from here, then repeat."
+            f"{where}: no connection ({kind}), after {len(_WAITS) + 1} attempts. Look whether the server runs and can "
+            f"be reached from here, then repeat.{hint}"
         ) from error
     except asyncssh.Error as error:
         raise FolderError(

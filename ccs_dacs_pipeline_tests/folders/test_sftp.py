@@ -7,7 +7,7 @@ import random
 import resource
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +30,7 @@ from ccs_dacs_pipeline.folders import sftp_server as module
 from ccs_dacs_pipeline.folders.sftp import SftpFolder, _SftpReader
 from ccs_dacs_pipeline.folders.sftp_server import ServerNotTrusted, SftpAccess
 from ccs_dacs_pipeline_tests.folders.conftest import Places
-from ccs_dacs_pipeline_tests.folders.files import content, public_directory, put, sha256
+from ccs_dacs_pipeline_tests.folders.files import content, public_directory, put, read_only, sha256
 from ccs_dacs_pipeline_tests.folders.sftp_servers import (
     FaultySftp,
     Served,
@@ -108,6 +108,49 @@ def test_an_unknown_host_key_is_refused_with_the_way_out(served: Served, tmp_pat
     folder = served.folder(tmp_path / "in", replace(served.access, known_hosts=hosts))
     with pytest.raises(ServerNotTrusted, match=rf"{hosts}.*ssh-keyscan"):
         folder.names()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_known_host_key_of_another_type_is_named_with_the_way_out(served: Served, tmp_path: Path):
+    other = known_hosts(tmp_path / "hosts", served.port, asyncssh.generate_private_key("ssh-rsa", key_size=2048))
+    folder = served.folder(tmp_path / "in", replace(served.access, known_hosts=other))
+    with pytest.raises(FolderError, match=rf"known in {other} \(ssh-rsa\).*ssh-keyscan -p {served.port}"):
+        folder.names()
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("127.0.0.1 Z\xe4hler ssh-rsa AAAA".encode("latin-1"), "not in UTF-8"),
+        (b"canary\n", "a line is not in the file's format"),
+        (b"|9|canary|canary ssh-ed25519 AAAA\n", None),
+    ],
+)
+def test_known_hosts_that_cannot_be_understood_are_named(
+    served: Served, tmp_path: Path, written: bytes, reason: str | None
+):
+    (tmp_path / "hosts").write_bytes(written)
+    folder = served.folder(tmp_path / "in", replace(served.access, known_hosts=tmp_path / "hosts"))
+    with pytest.raises(ServerNotTrusted, match=rf"{tmp_path / 'hosts'}.*{reason or ''}.*ssh-keyscan") as caught:
+        folder.names()
+    assert "canary" not in str(caught.value)
+
+
+def test_known_hosts_that_may_not_be_read_are_named(places: Places, tmp_path: Path):
+    with public_directory() as path:
+        (path / "hosts").write_bytes((places.asyncssh.access.known_hosts or path).read_bytes())
+        folder = places.asyncssh.folder(tmp_path, replace(places.asyncssh.access, known_hosts=path / "hosts"))
+        (path / "hosts").chmod(0)
+        with (
+            read_only(path),
+            pytest.raises(ServerNotTrusted, match=rf"{path / 'hosts'} .*Permission denied.*Let the user"),
+        ):
+            folder.names()
+
+
+def test_a_known_hosts_that_is_a_folder_is_named(served: Served, tmp_path: Path):
+    with pytest.raises(ServerNotTrusted, match="no file of known host keys"):
+        served.folder(tmp_path, replace(served.access, known_hosts=tmp_path)).names()
 
 
 def test_the_users_own_known_hosts_are_the_default(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -561,6 +604,75 @@ def test_folders_and_links_are_told_from_files(served: Served, tmp_path: Path):
     (tmp_path / "in" / ".hidden").touch()
     assert folder.names() == ["link", "name"]
     assert folder.sweep(timedelta(0)) == 0
+
+
+def test_what_cannot_be_looked_at_does_not_hide_the_others(served: Served, tmp_path: Path):
+    (tmp_path / "name").write_bytes(b"x")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone").symlink_to("nowhere")
+    folder = served.folder(tmp_path)
+    assert folder.names() == ["name"]
+    assert [entry.name for entry in folder.entries()] == ["name"]
+
+
+def test_a_link_has_size_and_time_of_what_it_leads_to(served: Served, tmp_path: Path):
+    (tmp_path / "name").write_bytes(b"x" * 1000)
+    (tmp_path / "link").symlink_to("name")
+    folder = served.folder(tmp_path)
+    assert [(one.bytes, one.modified) for one in folder.entries("link")] == [(1000, folder.modified("link"))]
+
+
+def test_a_server_that_lists_names_alone_is_asked_for_the_rest(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def scandir(self: FaultySftp, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        for found in Path(os.fsdecode(path)).iterdir():
+            yield asyncssh.SFTPName(os.fsencode(found.name), attrs=asyncssh.SFTPAttrs())
+
+    (tmp_path / "name").write_bytes(b"xyz")
+    (tmp_path / "folder").mkdir()
+    folder = places.asyncssh.folder(tmp_path)
+    told = folder.entries()
+    monkeypatch.setattr(FaultySftp, "scandir", scandir)
+    assert folder.entries() == told
+    assert [(one.name, one.bytes) for one in told] == [("name", 3)]
+
+
+def test_names_that_are_not_utf_8_are_those_of_a_local_folder(served: Served, tmp_path: Path):
+    (tmp_path / os.fsdecode(b"Z\xe4hler.csv")).write_bytes(b"x")
+    access = replace(served.access, sha256_command="sha256sum")
+    folder, local = served.folder(tmp_path, access), LocalFolder(tmp_path)
+    (name,) = folder.names()
+    assert [name] == local.names() == [os.fsdecode(b"Z\xe4hler.csv")]
+    assert folder.entries()[0].bytes == folder.size(name) == 1
+    assert (content(folder, name), folder.sha256(name)) == (b"x", local.sha256(name))
+    assert folder.modified(name) is not None
+    folder.rename(name, name + "2", replace=False)
+    put(folder, name, b"y" * 5 * MIB)
+    assert folder.sha256(name) == local.sha256(name)
+    assert folder.is_told(name, folder.sha256(name) or "") or served.access.password
+    assert len(local.names()) == 2
+    folder.remove(name)
+    folder.remove(name + "2")
+    assert local.names() == []
+
+
+def test_a_time_that_no_calendar_holds_is_the_nearest_that_one_does(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """SFTP version 3, which these servers speak, has 32 bits for it; later ones have 64."""
+    original = asyncssh.SFTPClient.stat
+
+    async def stat(self: asyncssh.SFTPClient, *args: Any, **options: Any) -> asyncssh.SFTPAttrs:
+        attrs = await original(self, *args, **options)
+        attrs.mtime = 2**40
+        return attrs
+
+    (tmp_path / "name").write_bytes(b"x")
+    monkeypatch.setattr(asyncssh.SFTPClient, "stat", stat)
+    modified = places.asyncssh.folder(tmp_path).modified("name")
+    assert modified is not None
+    assert modified.year == 9999
 
 
 def test_a_folder_is_known_again_whatever_its_path(served: Served, tmp_path: Path):
