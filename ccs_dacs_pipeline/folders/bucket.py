@@ -169,10 +169,14 @@ class Bucket:
 
     def uploads(self, prefix: str) -> Iterator[Upload]:
         """Yields the unfinished uploads of keys that begin with `prefix`; the first thousand, as storages list them."""
-        answer, _ = self._ask("GET", "", {"prefix": prefix, "uploads": ""})
-        for element in _parsed(answer).iterfind("{*}Upload"):
+        answer, _ = self._ask("GET", "", {"encoding-type": "url", "prefix": prefix, "uploads": ""})
+        page = _parsed(answer)
+        for element in page.iterfind("{*}Upload"):
             key, upload, begun = (element.findtext(f"{{*}}{name}", "") for name in ("Key", "UploadId", "Initiated"))
-            yield Upload(key, upload, datetime.fromisoformat(begun))
+            try:
+                yield Upload(_decoded(page, key), upload, datetime.fromisoformat(begun))
+            except ValueError as error:
+                raise AnswerUnreadable("time") from error
 
     def objects(self, prefix: str) -> Iterator[Listed]:
         """Yields the objects whose keys begin with `prefix` and have no further `/`, page by page."""

@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -232,15 +232,16 @@ class ObjectFolder:
     def abort_uploads(self, prefix: str, begun_before: datetime) -> int:
         """Aborts the unfinished uploads of names that begin with `prefix`; returns how many."""
         start = self.join(prefix)
-        with self.errors("unfinished uploads"):
+        with self.errors("unfinished uploads"), closing(self.bucket):
             found = [
                 one
                 for one in self.bucket.uploads(start)
-                if one.begun <= begun_before and "/" not in one.key.removeprefix(start)
+                if one.begun <= begun_before
+                and "/" not in one.key.removeprefix(start)
+                and not _UNNAMEABLE.search(one.key)
             ]
             for upload in found:
                 self.bucket.abort(upload)
-        self.bucket.close()
         return len(found)
 
     def remove_key(self, key: str) -> None:
@@ -249,7 +250,12 @@ class ObjectFolder:
             obstore.delete(self.store, key)
 
     def key_of(self, name: str) -> str:
-        """Returns the key of the visible object `name`, there or not."""
+        """Returns the key of the visible object `name`, there or not; raises `FolderError` when it can have none."""
+        if _UNNAMEABLE.search(name) and "\0" not in name:
+            raise FolderError(
+                f"{self.url}: object storage takes no name with control characters, or that is not UTF-8, as {name!r}. "
+                "Give the file another name."
+            )
         return self.join(checked_name(self.url, name))
 
     def join(self, name: str) -> str:
@@ -263,6 +269,11 @@ class ObjectFolder:
         try:
             yield
         except FileNotFoundError as error:
+            if _reason(error) == "NoSuchBucket":
+                raise FolderError(
+                    f"{where}: the bucket is not there. Look after the folder's URL and CCS_DACS_S3_ENDPOINT, then "
+                    "repeat."
+                ) from error
             raise FileMissing(
                 f"{where}: not there. Look whether it was removed, and whether the bucket is there."
             ) from error
@@ -286,15 +297,13 @@ class ObjectFolder:
     def _listed(self) -> list[Entry]:
         start = self.join("")
         _ = self.store  # opened, it has found out a file of authorities that cannot be read
-        with self.errors(""):
+        with self.errors(""), closing(self.bucket):
             # What is only asked for one object is in whole seconds.
-            found = [
+            return [
                 Entry(name, one.size, one.modified.replace(microsecond=0))
                 for one in self.bucket.objects(start)
                 if (name := one.key.removeprefix(start)) and "/" not in name and not _UNNAMEABLE.search(name)
             ]
-        self.bucket.close()
-        return found
 
 
 class ObjectTemporaryFile(Counted):
@@ -368,8 +377,12 @@ class ObjectUpload(Counted):
         self._sent: list[Future[str]] = []
         self._done = False
         key = folder.key_of(name)
-        with unfinished(folder.url), folder.errors(name):
-            self._upload = folder.bucket.begin(key)
+        try:
+            with folder.errors(name):
+                self._upload = folder.bucket.begin(key)
+        except FolderError:
+            folder.bucket.close()
+            raise
         self._pool = ThreadPoolExecutor(_PARTS, thread_name_prefix="s3 part")
 
     def write(self, data: Data) -> None:

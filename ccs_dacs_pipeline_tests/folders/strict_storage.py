@@ -72,6 +72,7 @@ class Storage:
         conditional: whether If-None-Match is honoured.
         drop: connections of body-carrying requests to cut still, each in the middle.
         denied: whether every write is refused.
+        missing: whether there is no such bucket.
         page: how many objects a listing holds at most.
         hang_up: whether a connection is closed after each answer, without a word of it.
         connections: how many were made.
@@ -83,6 +84,7 @@ class Storage:
     drop: int = 0
     denied: bool = False
     page: int = 1000
+    missing: bool = False
     hang_up: bool = False
     connections: int = 0
     objects: dict[str, Stored] = field(default_factory=dict)
@@ -173,6 +175,8 @@ class Handler(BaseHTTPRequestHandler):
         text = auth.string_to_sign(request, auth.canonical_request(request))
         if auth.signature(text, request) != given["Signature"]:
             raise Refused(403, "SignatureDoesNotMatch")
+        if self.storage.missing:
+            raise Refused(404, "NoSuchBucket")
         if self.storage.denied and self.command != "GET":
             raise Refused(403, "AccessDenied")
 

@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import obstore
 import pytest
+from botocore.config import Config
 
 from ccs_dacs_pipeline.folders import (
     FileExists,
@@ -19,6 +23,7 @@ from ccs_dacs_pipeline.folders import (
     TargetDiffers,
     publish,
 )
+from ccs_dacs_pipeline.folders.bucket import Bucket
 from ccs_dacs_pipeline.folders.objects import ObjectFolder
 from ccs_dacs_pipeline_tests.folders.conftest import Places
 from ccs_dacs_pipeline_tests.folders.files import content, put, sha256
@@ -27,6 +32,7 @@ from ccs_dacs_pipeline_tests.folders.strict_storage import (
     BUCKET,
     REGION,
     SECRET_KEY,
+    Handler,
     Storage,
     strict_storage,
 )
@@ -239,6 +245,90 @@ def test_a_listing_of_several_pages_is_whole(storage: Storage):
         put(folder, name, b"x")
     put(storage.folder("in.d"), "other", b"x")
     assert folder.names() == names
+
+
+@pytest.fixture(params=["moto", "strict"])
+def bucket(request: pytest.FixtureRequest, places: Places) -> Bucket:
+    found = getattr(places, request.param)
+    return found.bucket() if isinstance(found, Storage) else found
+
+
+def test_what_cannot_be_named_does_not_hide_the_others(bucket: Bucket):
+    prefix = uuid.uuid4().hex
+    folder = ObjectFolder(bucket, prefix)
+    put(folder, "name", b"x")
+    client = boto3.client(
+        "s3",
+        endpoint_url=bucket.endpoint,
+        region_name=bucket.region,
+        aws_access_key_id=bucket.access_key,
+        aws_secret_access_key=bucket.secret_key,
+        verify=str(bucket.ca_file) if bucket.ca_file else None,
+        config=Config(
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            parameter_validation=False,
+        ),
+    )
+    for odd in ("/odd.csv", "./dot.csv", "tab\tx", "\x01", "deeper/file", ""):
+        client.put_object(Bucket=bucket.name, Key=f"{prefix}/{odd}", Body=b"x")
+    assert folder.names() == ["name"]
+    assert [entry.name for entry in folder.entries()] == ["name"]
+    assert folder.sweep(timedelta(0)) == 0
+
+
+@pytest.mark.parametrize("name", ["tab\tx", "\x01", "line\n", "del\x7f", "\udce4", "\uffff"])
+def test_names_that_no_storage_can_tell_are_refused_before_anything_is_sent(storage: Storage, name: str):
+    folder = storage.folder("in")
+    for asked in (
+        lambda: put(folder, name, b"x"),
+        lambda: folder.size(name),
+        lambda: folder.open(name),
+        lambda: folder.remove(name),
+        lambda: folder.rename("name", name, replace=True),
+    ):
+        with pytest.raises(FolderError, match=r"s3://utility/in: .*no name with control characters.*another name") as e:
+            asked()
+        assert str(e.value).isprintable()
+    assert storage.connections == 0
+
+
+def test_an_answer_that_is_no_xml_is_an_error_that_names_the_file(storage: Storage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Handler, "_post", lambda self, _: self._send(200, b"<Key>\x01</Key>"))
+    monkeypatch.setattr(Handler, "_list", lambda self: self._send(200, b"not at all"))
+    monkeypatch.setattr(Handler, "_list_uploads", lambda self: self._send(200, b""))
+    folder = storage.folder("in")
+    with pytest.raises(FolderError, match=r"s3://utility/in/name: .*\(AnswerUnreadable\)"):
+        put(folder, "name", b"x")
+    for asked in (folder.names, lambda: folder.abort_uploads("", datetime.now(UTC))):
+        with pytest.raises(FolderError, match=r"s3://utility/in.*\(AnswerUnreadable\)"):
+            asked()
+
+
+@pytest.mark.parametrize("kind", ["moto", "strict"])
+def test_a_bucket_that_is_not_there_is_named(places: Places, storage: Storage, tmp_path: Path, kind: str):
+    storage.missing = True
+    bucket = replace(places.moto, name="nowhere") if kind == "moto" else storage.bucket()
+    folder = ObjectFolder(bucket, "in")
+    extract = LocalFolder(tmp_path)
+    recorded = put(extract, "name", b"x")
+
+    def unnamed() -> None:
+        with folder.create() as file:
+            file.write(b"x")
+            file.commit("name", replace=True)
+
+    for asked in (
+        folder.names,
+        lambda: folder.create("name"),
+        unnamed,
+        lambda: folder.sha256("name"),
+        lambda: folder.open("name"),
+        lambda: folder.sweep(timedelta(0)),
+        lambda: publish(extract, "name", folder, sha256=recorded),
+    ):
+        with pytest.raises(FolderError, match=rf"s3://{bucket.name}/in.*the bucket is not there.*CCS_DACS_S3_ENDPOINT"):
+            asked()
 
 
 def test_an_object_that_changes_while_it_is_renamed_stays(storage: Storage, monkeypatch: pytest.MonkeyPatch):
