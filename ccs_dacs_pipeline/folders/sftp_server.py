@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
 
 import asyncssh
 
@@ -97,7 +98,7 @@ class SftpServer:
     @property
     def url(self) -> str:
         """The server as a URL, without credentials."""
-        return f"sftp://{self.user}@{self.host}:{self.port}"
+        return f"sftp://{quote(self.user, safe='')}@{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def run(self, work: Callable[[asyncssh.SFTPClient], Awaitable[T]], *, where: str) -> T:
         """Runs `work` on a connection, again from its start on a new one when the connection is lost.

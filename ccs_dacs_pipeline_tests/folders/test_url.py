@@ -8,6 +8,8 @@ import pytest
 
 from ccs_dacs_pipeline.folders import FolderAccess, FolderError, LocalFolder, open_folder
 from ccs_dacs_pipeline.folders.objects import ObjectFolder
+from ccs_dacs_pipeline_tests.folders.conftest import Places
+from ccs_dacs_pipeline_tests.folders.strict_storage import ACCESS_KEY, BUCKET, REGION, SECRET_KEY
 
 
 @pytest.mark.parametrize(
@@ -43,12 +45,48 @@ def test_a_relative_path_is_taken_from_the_working_directory(tmp_path: Path, mon
         "file://canary/path",
         "file://",
         "file:///path?canary",
+        "sftp:/user:canary@host/p",
+        "sftp:user:canary@host/p",
+        "sftp ://user:canary@host/p",
+        "s3:/canary/x",
+        "file:/canary/x",
+        "canary:x/y",
+        " sftp://canary@host/p",
+        "sftp://canary@host/p ",
+        "/srv/canary\n",
+        "sftp://mover@host/can%00ary",
+        "sftp://mover@host/can\tary",
+        "sftp://mover@host/~/",
+        "sftp://mover@host/~//",
+        "sftp://mover:can[ary]canary@host/p",
+        "sftp://mover:can\uff1aary@host/p",
+        "sftp://canary@[::1/p",
+        "sftp://canary@host:0/p",
+        "sftp://canary@host:99999/p",
+        "~canary/x",
     ],
 )
 def test_any_other_value_is_refused_with_the_settings_name_and_without_secrets(value: str):
     with pytest.raises(FolderError, match="UPLOAD_URL") as caught:
         open_folder(value, setting="UPLOAD_URL")
-    assert "canary" not in str(caught.value)
+    assert "ary" not in str(caught.value)
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+def test_a_mistyped_url_is_answered_with_the_forms_that_are_taken():
+    with pytest.raises(FolderError, match=r"sftp://user@host:port/path or s3://bucket/prefix.*\./"):
+        open_folder("sftp:/user@host/p", setting="UPLOAD_URL")
+
+
+@pytest.mark.parametrize("value", ["./sftp:x/y", "/srv/a:b", "srv/a b:c"])
+def test_a_colon_elsewhere_in_a_path_is_one_of_its_characters(value: str):
+    assert isinstance(open_folder(value, setting="UPLOAD_URL"), LocalFolder)
+
+
+@pytest.mark.parametrize("port", ["0", "99999", "x"])
+def test_a_wrong_port_is_answered_with_the_right_ones(port: str):
+    with pytest.raises(FolderError, match="the port is no number from 1 to 65535"):
+        open_folder(f"sftp://user@host:{port}/p", setting="UPLOAD_URL")
 
 
 ACCESS = FolderAccess(
@@ -65,8 +103,10 @@ ACCESS = FolderAccess(
     [
         ("sftp://mover@files.example.com/dacs/upload/", "sftp://mover@files.example.com:22/dacs/upload"),
         ("sftp://mover@files.example.com:2222/", "sftp://mover@files.example.com:2222/"),
-        ("sftp://a%40b@host/my%20files", "sftp://a@b@host:22/my files"),
+        ("sftp://a%40b@host/my%20files", "sftp://a%40b@host:22/my files"),
         ("sftp://mover@host/~/upload", "sftp://mover@host:22/~/upload"),
+        ("sftp://mover@host/~//upload", "sftp://mover@host:22/~/upload"),
+        ("sftp://mover@[::1]:2222/upload", "sftp://mover@[::1]:2222/upload"),
         ("s3://dacs-upload/in/here/", "s3://dacs-upload/in/here"),
         ("s3://dacs-upload", "s3://dacs-upload"),
     ],
@@ -85,6 +125,8 @@ def test_a_url_names_a_folder_of_its_kind_and_touches_nothing(value: str, url: s
         ("virtual", None, "https://bucket.s3.eu-frankfurt-1.amazonaws.com"),
         ("path", "https://ns.compat.example.com/", "https://ns.compat.example.com/bucket"),
         ("path", "http://127.0.0.1:9000", "http://127.0.0.1:9000/bucket"),
+        ("path", "http://[::1]:9000", "http://[::1]:9000/bucket"),
+        ("virtual", "https://storage:9000?", "https://bucket.storage:9000"),
     ],
 )
 def test_the_endpoint_of_a_bucket(addressing: Literal["path", "virtual"], endpoint: str | None, base: str):
@@ -98,3 +140,58 @@ def test_the_endpoint_of_a_bucket(addressing: Literal["path", "virtual"], endpoi
 def test_an_endpoint_without_tls_is_refused(endpoint: str):
     with pytest.raises(FolderError, match="CCS_DACS_S3_ENDPOINT"):
         open_folder("s3://bucket/in", setting="UPLOAD_URL", access=replace(ACCESS, s3_endpoint=endpoint))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("s3://bucket/a//b", "s3://bucket//a", "s3://bucket/a//", "s3://bucket/../b", "s3://bucket/a/./b"),
+        *("s3://bucket/a/%2e%2e", "s3://bucket/a%2F%2Fb", "s3://./a", "s3://buc<ket/a"),
+    ],
+)
+def test_a_bucket_or_prefix_that_a_storage_would_take_otherwise_is_refused(value: str):
+    with pytest.raises(FolderError, match=r"^UPLOAD_URL: .*s3://"):
+        open_folder(value, setting="UPLOAD_URL", access=ACCESS)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("https://canary:99999", "https://canary:0", "https://canary:x", "https://", "https://:443", "https://[::1"),
+        *("https://canary/path", "https://canary?query", "https://canary#part", "https://canary@host"),
+        *("https://can ary", "https://canary ", "https://1.2.3.999", "https://[fe80::1%25canary]", "https://can<ary"),
+    ],
+)
+def test_an_endpoint_that_is_no_origin_is_refused(endpoint: str):
+    with pytest.raises(FolderError, match=r"^CCS_DACS_S3_ENDPOINT: .*https://host") as caught:
+        open_folder("s3://bucket/in", setting="UPLOAD_URL", access=replace(ACCESS, s3_endpoint=endpoint))
+    assert "ary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_an_address_takes_no_bucket_into_its_host_name(host: str):
+    access = replace(ACCESS, s3_endpoint=f"https://{host}:9000", s3_addressing="virtual")
+    with pytest.raises(FolderError, match="CCS_DACS_S3_ADDRESSING"):
+        open_folder("s3://bucket/in", setting="UPLOAD_URL", access=access)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\nnothing\n-----END CERTIFICATE-----\n"],
+    ids=["absent", "empty", "text", "damaged"],
+)
+def test_a_certificate_authority_that_is_none_is_refused_by_its_setting(tmp_path: Path, content: str | None):
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(FolderError, match=r"^CCS_DACS_S3_CA_FILE: "):
+        open_folder("s3://bucket/in", setting="UPLOAD_URL", access=replace(ACCESS, s3_ca_file=path))
+
+
+def test_a_certificate_authority_is_taken(places: Places):
+    storage = places.strict
+    access = replace(ACCESS, s3_endpoint=storage.endpoint, s3_ca_file=storage.ca_file)
+    access = replace(access, s3_region=REGION, s3_access_key=ACCESS_KEY, s3_secret_key=SECRET_KEY)
+    folder = open_folder(f"s3://{BUCKET}/unused", setting="UPLOAD_URL", access=access)
+    assert folder.names() == []
+    folder.close()
