@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SETTING = "FRAMES_URL"
+SETTING = "CCS_DACS_FRAMES_URL"
 _READ_AHEAD = 2
 # Batch keys as partitions have them; assets as Dagster prints their keys, "ccs/person".
 _BATCH = re.compile(r"[A-Za-z0-9_-]+")

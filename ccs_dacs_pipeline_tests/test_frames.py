@@ -173,7 +173,7 @@ def test_an_asset_name_that_could_leave_its_batch_is_refused(store: FrameStore, 
 
 @pytest.mark.parametrize("value", ["s3://canary/frames", "sftp://canary@host/frames", ""])
 def test_a_store_that_is_not_built_yet_is_refused_with_its_setting(value: str):
-    with pytest.raises(FolderError, match="FRAMES_URL") as caught:
+    with pytest.raises(FolderError, match="CCS_DACS_FRAMES_URL") as caught:
         FrameStore(value)
     assert "canary" not in str(caught.value)
 

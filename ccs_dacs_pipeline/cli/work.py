@@ -92,7 +92,7 @@ def opened_site(settings: Settings) -> Iterator[Site]:
     with Site(settings) as site:
         try:
             _ = site.ledger
-        except (OSError, ImportError, sa.exc.ArgumentError) as error:
+        except (OSError, ImportError, ValueError, sa.exc.ArgumentError) as error:
             # Without the error's own text, which may repeat a part of the URL.
             raise UsageProblem(
                 f"The ledger cannot be opened ({type(error).__name__}): make {variable('data_dir')} a folder that can "

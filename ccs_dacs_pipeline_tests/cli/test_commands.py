@@ -339,7 +339,15 @@ class TestWrongSettings:
                 },
                 "CCS_DACS_UPLOAD_URL and CCS_DACS_EXTRACT_URL name one folder",
             ),
+            (
+                "initial",
+                {"FRAMES_URL": "sftp://a@b/c", "CCS_BASE_URL": "http://[::1]:1", "CCS_AUTH": "none"},
+                "CCS_DACS_FRAMES_URL: sftp:// cannot be used here",
+            ),
             ("status", {"LEDGER_URL": "no URL at all"}, "CCS_DACS_LEDGER_URL"),
+            ("status", {"LEDGER_URL": "postgresql://u:hushpw@127.0.0.1:abc/x"}, "CCS_DACS_LEDGER_URL"),
+            ("status", {"LEDGER_URL": "postgresql://u:hushpw/x"}, "CCS_DACS_LEDGER_URL"),
+            ("status", {"LEDGER_URL": "sqlite:///ledger.sqlite?timeout=hushpw"}, "CCS_DACS_LEDGER_URL"),
             ("acks serve", {}, "CCS_DACS_ACK_AUTH is not set"),
         ],
         ids=lambda value: value if isinstance(value, str) else "+".join(value) or "nothing set",
@@ -348,6 +356,7 @@ class TestWrongSettings:
         done = refuse(*words.split(), **settings)
         assert (done.code, done.out) == (2, "")
         assert named in done.said
+        assert "hushpw" not in done.said
 
     @pytest.mark.parametrize("home", ["file/home", "broken"])
     def test_a_home_of_dagster_that_cannot_be_used(
