@@ -74,7 +74,13 @@ def working(context: dg.AssetExecutionContext, *, whole_snapshot: bool = False) 
 
 
 def batch_key(context: dg.AssetExecutionContext) -> SyncBatch:
-    """Returns the batch of a run; a key that its job is not for ends the run with the name of the right one."""
+    """Returns the batch of a run; without a key, or with one that its job is not for, the run ends and says why."""
+    if not context.has_partition_key:
+        raise dg.Failure(
+            "This run has no partition, and so no batch to work on. Start it for a partition of sync_batch; new ones "
+            "are begun by `ccs-dacs initial`, by `ccs-dacs sync`, or by the sensor for pending sync requests.",
+            allow_retries=False,
+        )
     try:
         key = SyncBatch.parse(context.partition_key)
     except KeyRefusedError as error:

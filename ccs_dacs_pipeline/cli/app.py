@@ -14,6 +14,7 @@ import dagster as dg
 import typer
 from rich.console import Console
 
+from ccs_dacs_pipeline.ccs import CcsError
 from ccs_dacs_pipeline.cli import demo as demo_story
 from ccs_dacs_pipeline.cli import dev as dev_services
 from ccs_dacs_pipeline.cli import tables, work
@@ -57,6 +58,8 @@ def main() -> None:
         sys.exit(2)
     except work.FAILURES as error:
         errors.print(str(error), style="red", markup=False)
+        if isinstance(error, CcsError):
+            errors.print("`ccs-dacs doctor` looks at the way to CCS and at all that is configured.", markup=False)
         sys.exit(1)
 
 

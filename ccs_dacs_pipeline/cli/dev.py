@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccs_dacs_pipeline.cli import work
-from ccs_dacs_pipeline.cli.console import Problem, UsageProblem, say
+from ccs_dacs_pipeline.cli.console import Problem, say
 from ccs_dacs_pipeline.folders.url import local_path
 from ccs_dacs_pipeline.sandbox import Sandbox, SandboxConfig, serve
 from ccs_dacs_pipeline.settings import load_settings, variable
@@ -100,24 +100,16 @@ def run(settings: Settings, *, persons: int, seed: int, host: str, port: int) ->
         workspace = str(work.project_file("workspace.yaml"))  # named, so that any folder will do to start in
         services = {
             "inbox": [*command, "acks", "serve", "--host", host, "--port", str(_INBOX_PORT)],
-            "Dagster": [_dg(), "dev", "-w", workspace, "--host", host, "--port", str(port)],
+            "Dagster": [*dagster_command(), "dev", "-w", workspace, "--host", host, "--port", str(port)],
         }
         say(f"Dagster UI: http://{host}:{port}")
         _supervise({name: subprocess.Popen(words) for name, words in services.items()})  # noqa: S603 - our own words
 
 
-def _dg() -> str:
-    """Returns Dagster's command for development, which is no dependency of the runtime.
-
-    Raises:
-        UsageProblem: it is not installed.
-    """
+def dagster_command() -> list[str]:
+    """Returns Dagster's command for development: `dg`, or its older one where that is not installed, as at a site."""
     found = shutil.which("dg", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    if found is None:
-        raise UsageProblem(
-            "The command dg is missing: install dagster-dg-cli, or use `make dev` in the project's folder."
-        )
-    return found
+    return [found] if found else [sys.executable, "-m", "dagster"]
 
 
 def _supervise(services: dict[str, subprocess.Popen[bytes]]) -> None:

@@ -123,7 +123,7 @@ def _instance(home: Path) -> dg.DagsterInstance:
         UsageProblem: its dagster.yaml is wrong, or the home cannot be written.
     """
     try:
-        with (home / ".opening").open("w") as lock:
+        with _dagster_storage("The command"), (home / ".opening").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return dg.DagsterInstance.get()
     except (dg.DagsterError, OSError) as error:
@@ -449,7 +449,8 @@ class Worker:
         return None
 
     def _run(self, job: str, key: SyncBatch) -> None:
-        self._instance.add_dynamic_partitions(SYNC_BATCH, [str(key)])
+        with _dagster_storage(str(key)):
+            self._instance.add_dynamic_partitions(SYNC_BATCH, [str(key)])
         self._execute(job, str(key), tags_of(key))
 
     def _execute(self, job: str, partition: str | None, tags: dict[str, str]) -> None:
@@ -458,7 +459,9 @@ class Worker:
         Raises:
             Problem: it failed; the message is that of the step that failed.
         """
-        with progress(f"{job} {partition or ''}".strip(), lambda: self._figures(partition)):
+        shown = progress(f"{job} {partition or ''}".strip(), lambda: self._figures(partition))
+        # What fails within a step is part of the result.
+        with shown, _dagster_storage(partition or job):
             result = self._defs.resolve_job_def(job).execute_in_process(
                 instance=self._instance,
                 partition_key=partition,
@@ -516,6 +519,19 @@ def _cause(result: dg.ExecuteInProcessResult) -> str:
                 return "interrupted; the same command goes on where it ended"
             return text if named.startswith(_OWN_ERRORS) else error.message.strip()
     return "see the run in the Dagster UI"
+
+
+@contextmanager
+def _dagster_storage(work: str) -> Iterator[None]:
+    """Tells that Dagster's own storage failed during some work, without the statement and its values."""
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        reason = error.orig if isinstance(error, sa.exc.DBAPIError) else type(error).__name__
+        raise Problem(
+            f"{work} ended, for Dagster cannot write its records ({reason}): look after the room and the rights of "
+            f"DAGSTER_HOME, {os.environ['DAGSTER_HOME']}, then repeat the command."
+        ) from None
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> list[dg.DagsterEvent]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
 
 # Dagster ends a sensor's tick after 60 s, in which four calls must have their place.
 _LOOK_SECONDS = 14.0
+_log = logging.getLogger(__name__)
 _SEARCHES = (*(entity.service for entity in ENTITIES), "syncRequests")
+
+
+def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    """Says which call to CCS has failed, why, and when it is tried again."""
+    _log.warning("%s; try %d in %.1f s", details.caused_by, details.retry_num + 1, details.wait_for)
 
 
 @dataclass
@@ -65,8 +72,8 @@ class Site:
         return self._client(replace(bounds, call_seconds=seconds, retry_seconds=seconds, tries=1), 1)
 
     def _client(self, bounds: Connection, concurrency: int) -> CcsClient:
-        # Retries go to the log: what stamina finds by itself may print them to standard output, among reports.
-        stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
+        # What stamina finds by itself may print retries to standard output, among reports.
+        stamina.instrumentation.set_on_retry_hooks([_log_retry])
         client = CcsClient(bounds, concurrency=concurrency)
         self._opened.append(client)
         return client

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -607,6 +608,11 @@ class TestServices:
             dev.run(settings, persons=1, seed=1, host="127.0.0.1", port=1)
         _, words = started
         assert "location_name: ccs_dacs_pipeline" in Path(words[words.index("-w") + 1]).read_text()
+
+    def test_the_development_services_do_without_the_command_dg(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+        done = subprocess.run([*dev.dagster_command(), "--version"], check=True, capture_output=True, text=True)
+        assert "dagster, version" in done.stdout
 
 
 WITHOUT_CCS = {"CCS_AUTH": "none", "CCS_BASE_URL": "http://127.0.0.1:1", "FOREIGN_QUIET_SECONDS": "1"}

@@ -57,8 +57,9 @@ def materialize(world, key: str, *names: str) -> dg.ExecuteInProcessResult:
     )
 
 
-def run_job(world, job: str, key: str) -> dg.ExecuteInProcessResult:
-    world.instance.add_dynamic_partitions(SYNC_BATCH, [key])
+def run_job(world, job: str, key: str | None) -> dg.ExecuteInProcessResult:
+    if key is not None:
+        world.instance.add_dynamic_partitions(SYNC_BATCH, [key])
     defs = build_defs(overrides={"site": dg.ResourceDefinition.hardcoded_resource(world.site)})
     return defs.resolve_job_def(job).execute_in_process(
         instance=world.instance, partition_key=key, raise_on_error=False
@@ -79,6 +80,10 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
     assert not result.success
     event = next(event for event in result.all_events if event.is_step_failure)
     return str(event.step_failure_data.user_failure_data.description)
+
+
+def test_a_run_without_a_partition_ends_and_says_how_batches_begin(world):
+    assert "This run has no partition" in failure(run_job(world, "incremental_sync", None))
 
 
 @pytest.mark.parametrize("key", [SHARD, DELTA])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,6 +92,28 @@ def test_a_ledger_on_a_full_disk_is_told_and_goes_on_once_there_is_room(make_wor
             settle_down(world, site)
         assert broken(world) == []
         world.site.close()
+
+
+def test_dagsters_storage_on_a_full_disk_is_told_and_the_command_goes_on_once_there_is_room(make_world):
+    world = make_world()
+    home = world.settings.data_path / "dagster"
+    command = [sys.executable, "-m", "ccs_dacs_pipeline.cli", "initial"]
+    environment = world.environment()
+    with mounted(home, "size=64m"):
+        fill(home / "filler")
+        failed = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+        assert failed.returncode
+        assert "Traceback" not in failed.stderr
+        assert str(home) in failed.stderr
+        (home / "filler").unlink()
+        started = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+        assert started.returncode == 0, started.stderr
+        world.sandbox.ccs.change(5, seed=1)
+        fill(home / "filler")
+        failed = subprocess.run([*command[:-1], "sync"], env=environment, check=False, capture_output=True, text=True)
+        assert failed.returncode == 1
+        assert "Traceback" not in failed.stderr
+        assert "Dagster cannot write its records" in failed.stderr
 
 
 def fill(path: Path) -> None:
