@@ -1,7 +1,8 @@
 """A preflight of what a site has configured: each line says what was tried, what came of it, and what is to be done.
 
-Nothing that it does has a lasting effect: a file in each folder comes and goes, and the transition that it asks CCS
-for is of a sync request that does not exist.
+Nothing that it does has a lasting effect: a file in each folder comes and goes, an absent folder with it, and the
+transition that it asks CCS for is of a sync request that does not exist. Only an absent ledger on SQLite stays, as an
+empty file.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import json
 import shutil
 import tempfile
 import uuid
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.error import HTTPError
@@ -30,10 +32,12 @@ from ccs_dacs_pipeline.dacs.names import FileNameError
 from ccs_dacs_pipeline.dacs.zip_file import member_of
 from ccs_dacs_pipeline.entities import ENTITIES, LayoutError
 from ccs_dacs_pipeline.folders import FileExists, FolderError, LocalFolder
+from ccs_dacs_pipeline.folders.url import local_path
 from ccs_dacs_pipeline.ledger import Ledger, LedgerError
 from ccs_dacs_pipeline.ledger.store import known_versions
 from ccs_dacs_pipeline.settings import SettingsError, variable
-from ccs_dacs_pipeline.sync.site import Site, connection, inbox_caller
+from ccs_dacs_pipeline.sync.site import Site, configured_folder, connection, inbox_caller, require_two
+from ccs_dacs_pipeline.sync.traces import as_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,7 +85,7 @@ class _NotTried(Exception):
     """There is nothing to try, or something before it is wrong."""
 
 
-_ERRORS = (_Wrong, CcsError, FolderError, LedgerError, SettingsError, LayoutError, FileNameError, ValueError)
+_ERRORS = (_Wrong, CcsError, FolderError, LedgerError, SettingsError, LayoutError, FileNameError)
 
 
 def _line(check: str, tried: str, todo: str, work: Callable[[], str]) -> Line:
@@ -91,6 +95,11 @@ def _line(check: str, tried: str, todo: str, work: Callable[[], str]) -> Line:
         return Line(check, tried, "not tried", str(reason))
     except _ERRORS as error:
         return Line(check, tried, "wrong", str(error), todo)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # Without its text, which may repeat a secret. A panic of a library in Rust is no `Exception`.
+    except BaseException as error:  # noqa: BLE001 - whatever it meets, a preflight goes on to its end
+        return Line(check, tried, "wrong", f"It cannot be done ({type(error).__name__}).", todo)
 
 
 def wrong_settings(error: SettingsError) -> Line:
@@ -123,9 +132,21 @@ def examine(settings: Settings) -> Iterator[Line]:
                 f"{name} folder",
                 "a file created, not replaced by a second one of its name, read and removed",
                 f"Check {variable(name + '_url')}, and that this user may read, write and remove files there.",
-                partial(_probe, site, name),
+                partial(_probe, settings, name),
             )
-        yield _line("free space", "room on local disks", "Make room there.", lambda: _room(site))
+        yield _line(
+            "frames folder",
+            "a file created, read and removed",
+            f"Check {variable('frames_url')}, and that this user may read, write and remove files there.",
+            lambda: _frames(settings),
+        )
+        yield _line(
+            "Dagster's home",
+            "a file created and removed",
+            f"Set DAGSTER_HOME, or {variable('data_dir')}, to a folder that this user may write.",
+            lambda: _home(settings),
+        )
+        yield _line("free space", "room on local disks", "Make room there.", lambda: _room(settings))
         yield _line(
             "ledger",
             "a transaction begun, its version read",
@@ -135,7 +156,7 @@ def examine(settings: Settings) -> Iterator[Line]:
         yield _line(
             "inbox",
             "GET /health",
-            "Start `ccs-dacs acks serve`, and look at the proxy before it.",
+            f"Check {variable('inbox_url')}, start `ccs-dacs acks serve`, and look at the proxy before it.",
             lambda: _inbox(settings.inbox_url),
         )
 
@@ -176,7 +197,7 @@ def _ccs_lines(settings: Settings) -> Iterator[Line]:
         seconds = min(full.call_seconds, _CALL_SECONDS)
         quick = replace(full, tries=1, call_seconds=seconds, retry_seconds=seconds, page_size=1)
         client = CcsClient(quick, concurrency=1)
-    except (SettingsError, ValueError):
+    except Exception:  # noqa: BLE001 - the line of the settings says what it is
         yield from (Line(name, "", "not tried", "The settings are not complete.") for name in _ccs_checks())
         return
     with client:
@@ -185,7 +206,7 @@ def _ccs_lines(settings: Settings) -> Iterator[Line]:
         yield reachable
         yield authenticated
         # A site may not offer the health check: who says so may still have the services.
-        answered = not isinstance(answer, CcsError) or _status(answer) >= HTTPStatus.BAD_REQUEST
+        answered = not isinstance(answer, Exception) or _status(answer) >= HTTPStatus.BAD_REQUEST
         if not answered or authenticated.state == "wrong":
             yield from (Line(name, "", "not tried", "CCS could not be asked.") for name in _ccs_checks()[2:])
             return
@@ -197,16 +218,16 @@ def _ccs_checks() -> list[str]:
     return ["CCS", "authentication", "clock", *searches, "search syncRequests", "transition"]
 
 
-def _health(client: CcsClient) -> dict[str, Any] | CcsError:
+def _health(client: CcsClient) -> dict[str, Any] | Exception:
     try:
         return client.health()
-    except CcsError as error:
+    except Exception as error:  # noqa: BLE001 - its line raises it again
         return error
 
 
-def _reachable(answer: dict[str, Any] | CcsError, reached: Connection) -> Line:
+def _reachable(answer: dict[str, Any] | Exception, reached: Connection) -> Line:
     def judge() -> str:
-        if isinstance(answer, CcsError):
+        if isinstance(answer, Exception):
             if _is_about_token(answer, reached):
                 raise _NotTried("There is no token to ask CCS with.")
             if _status(answer) in _NOT_LET_IN:
@@ -220,9 +241,9 @@ def _reachable(answer: dict[str, Any] | CcsError, reached: Connection) -> Line:
     return _line("CCS", "health check", todo, judge)
 
 
-def _authenticated(answer: dict[str, Any] | CcsError, reached: Connection) -> Line:
+def _authenticated(answer: dict[str, Any] | Exception, reached: Connection) -> Line:
     def judge() -> str:
-        if not isinstance(answer, CcsError):
+        if not isinstance(answer, Exception):
             return "the user is let in"
         if _is_about_token(answer, reached) or _status(answer) in _NOT_LET_IN:
             raise answer
@@ -232,14 +253,14 @@ def _authenticated(answer: dict[str, Any] | CcsError, reached: Connection) -> Li
     return _line("authentication", "health check", todo, judge)
 
 
-def _status(error: CcsError) -> int:
+def _status(error: Exception) -> int:
     """The status that an error came with, 0 without an answer."""
     return error.status or 0 if isinstance(error, Permanent) else 0
 
 
-def _is_about_token(error: CcsError, reached: Connection) -> bool:
+def _is_about_token(error: Exception, reached: Connection) -> bool:
     auth = reached.auth
-    if not isinstance(auth, OAuth):
+    if not isinstance(auth, OAuth) or not isinstance(error, CcsError):
         return False
     return error.reason.startswith("no token") or error.call.endswith(urlsplit(auth.token_url).path)
 
@@ -314,26 +335,61 @@ def _transition(client: CcsClient) -> str:
     raise _Wrong(f"It takes a transition of the sync request {_NO_REQUEST}, which does not exist.")
 
 
-def _probe(site: Site, which: Literal["extract", "upload"]) -> str:
-    folder: Folder = getattr(site, which)
+def _probe(settings: Settings, which: Literal["extract", "upload"]) -> str:
+    with closing(configured_folder(settings, which)) as folder:
+        found = _tried(folder, shared=True)
+        if which == "upload":
+            _compare(settings, folder)
+        return found
+
+
+def _compare(settings: Settings, upload: Folder) -> None:
+    """Raises `SettingsError` when the upload folder is the extract folder, about which its own line says the rest."""
+    with suppress(FolderError), closing(configured_folder(settings, "extract")) as extract:
+        require_two(upload, extract)
+
+
+def _frames(settings: Settings) -> str:
+    return _tried(_frames_folder(settings), shared=False)
+
+
+def _frames_folder(settings: Settings) -> LocalFolder:
+    return LocalFolder(local_path(settings.folder("frames"), setting=variable("frames_url")))
+
+
+def _home(settings: Settings) -> str:
+    folder = LocalFolder(settings.dagster_home)
+    with as_before(folder) as absent, folder.create() as file:  # which is discarded
+        file.write(b"one")
+    return f"{folder.path}: all of it{'; it is absent, and made by the first command' if absent else ''}"
+
+
+def _tried(folder: Folder, *, shared: bool) -> str:
+    """Tries a folder and says what came of it; a shared one must not let one writer replace another one's file."""
     name = f"ccs-dacs-doctor-{uuid.uuid4().hex}"
     sha256 = hashlib.sha256(b"one").hexdigest()
-    try:
-        _store(folder, name, b"one")
-        with suppress(FileExists):
-            _store(folder, name, b"two")
-            raise _Wrong(f"{folder.url} lets a second file replace the first of its name: files could be lost there.")
-        if folder.names(name) != [name] or folder.sha256(name) != sha256:
-            raise _Wrong(f"{folder.url} does not hold the file that was stored there.")
-        if folder.url.startswith("sftp:"):
-            _try_command(folder, name, sha256)
-        folder.remove(name)
-        if folder.size(name) is not None:
-            raise _Wrong(f"{folder.url} still holds a file that was removed.")
-    finally:
-        with suppress(FolderError):
+    with as_before(folder) as absent:
+        try:
+            _store(folder, name, b"one")
+            if shared:
+                _store_again(folder, name)
+            if folder.names(name) != [name] or folder.sha256(name) != sha256:
+                raise _Wrong(f"{folder.url} does not hold the file that was stored there.")
+            if folder.url.startswith("sftp:"):
+                _try_command(folder, name, sha256)
             folder.remove(name)
-    return f"{folder.url}: all of it"
+            if folder.size(name) is not None:
+                raise _Wrong(f"{folder.url} still holds a file that was removed.")
+        finally:
+            with suppress(FolderError):
+                folder.remove(name)
+    return f"{folder.url}: all of it{'; it is absent, and made by the first file' if absent else ''}"
+
+
+def _store_again(folder: Folder, name: str) -> None:
+    with suppress(FileExists):
+        _store(folder, name, b"two")
+        raise _Wrong(f"{folder.url} lets a second file replace the first of its name: files could be lost there.")
 
 
 def _try_command(folder: Folder, name: str, sha256: str) -> None:
@@ -352,10 +408,9 @@ def _store(folder: Folder, name: str, data: bytes) -> None:
         file.commit(name, replace=False)
 
 
-def _room(site: Site) -> str:
-    settings = site.settings
+def _room(settings: Settings) -> str:
     wanted = _FILES_OF_ROOM * int(settings.max_file_bytes)
-    free = {str(path): shutil.disk_usage(path).free for path in _local_places(site)}
+    free = {str(path): shutil.disk_usage(path).free for path in _local_places(settings)}
     short = [f"{path} has {room // 1024**2:,} MiB" for path, room in free.items() if room < wanted]
     if short:
         raise _Wrong(
@@ -365,12 +420,17 @@ def _room(site: Site) -> str:
     return "; ".join(f"{path}: {room // 1024**2:,} MiB" for path, room in free.items())
 
 
-def _local_places(site: Site) -> list[Path]:
+def _local_places(settings: Settings) -> list[Path]:
     """Returns the local folders that files go to, or what is there of their paths."""
-    places = [site.settings.data_path]
-    with suppress(FolderError, SettingsError):  # a line of their own names what is wrong with them
-        places += [folder.path for folder in (site.extract, site.upload) if isinstance(folder, LocalFolder)]
-    if member_of(site.settings.file_name_template):
+    places = [settings.data_path]
+    for name in _FOLDERS:
+        # A line of its own names what is wrong with a folder.
+        with suppress(FolderError), closing(configured_folder(settings, name)) as folder:
+            if isinstance(folder, LocalFolder):
+                places.append(folder.path)
+    with suppress(FolderError):
+        places.append(_frames_folder(settings).path)
+    if member_of(settings.file_name_template):
         places.append(Path(tempfile.gettempdir()))
     present = (next(path for path in (place, *place.parents) if path.exists()) for place in places)
     return list(dict.fromkeys(present))
@@ -378,14 +438,13 @@ def _local_places(site: Site) -> list[Path]:
 
 def _ledger(settings: Settings) -> str:
     try:
-        ledger = Ledger(settings.ledger)
-    except (OSError, ImportError, sa.exc.ArgumentError) as error:
+        with Ledger(settings.ledger) as ledger:
+            with ledger.write():
+                pass
+            version, (newest, *older) = ledger.version, known_versions()
+    except (OSError, ImportError, ValueError, sa.exc.ArgumentError) as error:
         # Without the error's own text, which may repeat a part of the URL.
         raise _Wrong(f"It cannot be opened ({type(error).__name__}).") from None
-    with ledger:
-        with ledger.write():
-            pass
-        version, (newest, *older) = ledger.version, known_versions()
     if version is None:
         return "reachable and empty; the first command makes its tables"
     if version in older:
@@ -406,7 +465,7 @@ def _inbox(url: str) -> str:
     except HTTPError as error:
         error.close()
         raise _Wrong(f"It answers {error.code}.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise _Wrong(f"It cannot be reached, or another service answers ({type(error).__name__}).") from None
     if document != {"status": "ok"}:
         raise _Wrong("Another service answers there.")

@@ -106,11 +106,7 @@ class Site:
             SettingsError: it is the extract folder: what is delivered is removed there.
         """
         folder = self._folder("upload")
-        if folder.is_same(self.extract):
-            raise SettingsError(
-                "CCS_DACS_UPLOAD_URL and CCS_DACS_EXTRACT_URL name one folder, from which each file would be removed "
-                "once it is delivered: set them to two."
-            )
+        require_two(folder, self.extract)
         return folder
 
     @cached_property
@@ -145,9 +141,7 @@ class Site:
             self.__dict__.pop(name, None)
 
     def _folder(self, name: Literal["extract", "upload"]) -> Folder:
-        folder = open_folder(
-            self.settings.folder(name), setting=variable(f"{name}_url"), access=folder_access(self.settings, name)
-        )
+        folder = configured_folder(self.settings, name)
         self._opened.append(folder)
         return folder
 
@@ -187,6 +181,29 @@ def connection(settings: Settings) -> Connection:
         language=settings.ccs_language,
         search_paths={name: f"{settings.ccs_search_root}/{name}/search" for name in _SEARCHES},
     )
+
+
+def configured_folder(settings: Settings, name: Literal["extract", "upload"]) -> Folder:
+    """Returns one of the two folders, whatever the other one is.
+
+    Raises:
+        FolderError: the setting names no folder.
+    """
+    return open_folder(settings.folder(name), setting=variable(f"{name}_url"), access=folder_access(settings, name))
+
+
+def require_two(upload: Folder, extract: Folder) -> None:
+    """Refuses one folder for both: what is delivered is removed from the extract folder.
+
+    Raises:
+        SettingsError: they are the same.
+        FolderError: it cannot be seen.
+    """
+    if upload.is_same(extract):
+        raise SettingsError(
+            "CCS_DACS_UPLOAD_URL and CCS_DACS_EXTRACT_URL name one folder, from which each file would be removed "
+            "once it is delivered: set them to two."
+        )
 
 
 def folder_access(settings: Settings, name: Literal["extract", "upload"]) -> FolderAccess:

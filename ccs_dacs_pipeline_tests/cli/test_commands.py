@@ -686,6 +686,19 @@ class TestDoctor:
         assert "401" in shown
         assert "Something is wrong." in shown
 
+    def test_urls_that_are_none_are_lines_too(self, refuse: Callable[..., Done]):
+        done = refuse(
+            "doctor",
+            "--json",
+            LEDGER_URL="postgresql://u:hushpw@127.0.0.1:abc/x",
+            INBOX_URL="http://127.0.0.1:80x",
+            UPLOAD_URL="sftp://u:hush[pw]hushpw@host/x",
+        )
+        assert done.code == 1
+        wrong = {line["check"] for line in done.json["checks"] if line["state"] == "wrong"}
+        assert {"ledger", "inbox", "upload folder"} <= wrong
+        assert "hushpw" not in done.out + done.err
+
     def test_a_wrong_setting_is_a_line_of_its_own(self, refuse: Callable[..., Done]):
         done = refuse("doctor", "--json", MANIFEST="perhaps")
         assert done.code == 1

@@ -29,7 +29,8 @@ def settings(places: Places, tmp_path: Path) -> dict[str, Any]:
 
 
 def look(settings: dict[str, Any]) -> dict[str, Line]:
-    return {line.check: line for line in examine(load_settings(**settings)) if line.check.endswith("folder")}
+    both = ("extract folder", "upload folder")
+    return {line.check: line for line in examine(load_settings(**settings)) if line.check in both}
 
 
 def test_each_folder_is_entered_with_its_own(settings: dict[str, Any], tmp_path: Path):
@@ -45,6 +46,21 @@ def test_the_preflight_enters_both(settings: dict[str, Any]):
         "extract folder": "ok",
         "upload folder": "ok",
     }
+
+
+def test_an_absent_folder_of_a_server_is_said_to_be_absent_and_stays_so(settings: dict[str, Any], tmp_path: Path):
+    (tmp_path / "there").mkdir()
+    for name in ("extract", "upload"):
+        settings[f"{name}_url"] += "/typo/folder"
+    settings["extract_url"] = settings["extract_url"].replace("/extract/", "/there/")
+    for line in look(settings).values():
+        assert (line.state, "it is absent" in line.result) == ("ok", True)
+    assert list((tmp_path / "there").iterdir()) == []
+    assert not (tmp_path / "upload").exists()
+    for name in ("there", "upload"):
+        (tmp_path / name / "typo" / "folder").mkdir(parents=True)
+    assert not any("it is absent" in line.result for line in look(settings).values())
+    assert (tmp_path / "upload" / "typo" / "folder").exists()
 
 
 def test_what_is_shared_holds_for_the_folder_without_its_own(settings: dict[str, Any]):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
+import threading
 from collections import namedtuple
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,8 +35,9 @@ CCS = ["CCS", "authentication", "clock", *SEARCHES, "transition"]
 CHECKS = [
     *("settings", "layout profile", "file name template", "time zone"),
     *CCS,
-    *("extract folder", "upload folder", "free space", "ledger", "inbox"),
+    *("extract folder", "upload folder", "frames folder", "Dagster's home", "free space", "ledger", "inbox"),
 ]
+STORAGE = {"s3_access_key": "key", "s3_secret_key": "hushpw"}
 TRANSITION = "/rest/apis/common/sync/syncRequest/"
 
 
@@ -52,6 +56,23 @@ def answering(part: str, status: int, body: object = "gateway") -> Callable[[ASG
         return answer
 
     return middleware
+
+
+@contextmanager
+def greeting() -> Iterator[int]:
+    """A service that answers one caller as an SSH server does; yields its port."""
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
 
 
 @pytest.fixture
@@ -91,9 +112,7 @@ def test_a_site_that_is_well_has_no_wrong_line_and_is_left_as_it_was(
 ):
     lines = look()
     assert {check: line.state for check, line in lines.items()} == dict.fromkeys(CHECKS, "ok") | {"inbox": "not tried"}
-    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {
-        f"ledger.sqlite{end}" for end in ("", "-wal", "-shm")
-    }
+    assert {path.name for path in tmp_path.rglob("*")} <= {f"ledger.sqlite{end}" for end in ("", "-wal", "-shm")}
 
 
 def test_another_form_of_answers_and_oauth_are_well_too(look: Callable[..., dict[str, Line]]):
@@ -228,6 +247,19 @@ class TestHere:
             ({"inbox_url": "http://127.0.0.1:1"}, ["inbox"], "cannot be reached"),
             ({"ledger_url": "postgresql://nobody:x@127.0.0.1:1/x"}, ["ledger"], "CCS_DACS_LEDGER_URL"),
             ({"ledger_url": "no url"}, ["ledger"], "cannot be opened"),
+            ({"ledger_url": "postgresql://u:hushpw@127.0.0.1:hushpw/x"}, ["ledger"], "cannot be opened (ValueError)"),
+            ({"ledger_url": "sqlite:///x.sqlite?timeout=hushpw"}, ["ledger"], "cannot be opened (ValueError)"),
+            ({"inbox_url": "http://127.0.0.1:80x"}, ["inbox"], "InvalidURL"),
+            ({"upload_url": "sftp:/u:hushpw@host/x"}, ["upload folder"], "begins like a URL"),
+            (
+                {"upload_url": "s3://bucket/x", **STORAGE, "s3_endpoint": "https://host:99999"},
+                ["upload folder"],
+                "65535",
+            ),
+            ({"upload_url": "s3://bucket/x", **STORAGE, "s3_ca_file": __file__}, ["upload folder"], "S3_CA_FILE"),
+            ({"extract_url": "ftp://x/y"}, ["extract folder"], "CCS_DACS_EXTRACT_URL: unknown scheme"),
+            ({"frames_url": "sftp://a@b/c"}, ["frames folder"], "CCS_DACS_FRAMES_URL: sftp:// cannot be used here"),
+            ({"frames_url": f"{__file__}/x"}, ["frames folder"], f"{__file__}/x: "),
         ],
     )
     def test_a_wrong_setting(
@@ -236,6 +268,47 @@ class TestHere:
         lines = look(**settings)
         assert wrong(lines) == broken
         assert said in lines[broken[0]].result
+        assert "hushpw" not in repr(lines)
+
+    @pytest.mark.parametrize(("home", "said"), [("/proc/x", "/proc/x"), ("~nobody-of-that-name/x", "(RuntimeError)")])
+    def test_a_home_of_dagster_that_cannot_be_used(
+        self, look: Callable[..., dict[str, Line]], monkeypatch: pytest.MonkeyPatch, home: str, said: str
+    ):
+        monkeypatch.setenv("DAGSTER_HOME", home)
+        lines = look()
+        assert wrong(lines) == ["Dagster's home"]
+        assert said in lines["Dagster's home"].result
+        assert "DAGSTER_HOME" in lines["Dagster's home"].todo
+
+    def test_absent_folders_are_said_to_be_absent_and_stay_so(
+        self, look: Callable[..., dict[str, Line]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        (tmp_path / "there").mkdir()
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "typo" / "home"))
+        names = ("extract", "upload", "frames")
+        monkeypatch.chdir(tmp_path)
+        lines = look(**{f"{name}_url": str(tmp_path / "typo" / name) for name in names} | {"upload_url": "there"})
+        assert wrong(lines) == []
+        absent = [check for check, line in lines.items() if "it is absent" in line.result]
+        assert absent == ["extract folder", "frames folder", "Dagster's home"]
+        assert (tmp_path / "there").exists()
+        assert not (tmp_path / "typo").exists()
+
+    def test_a_wrong_extract_folder_leaves_the_upload_folder_its_room(
+        self, look: Callable[..., dict[str, Line]], tmp_path: Path
+    ):
+        for name in ("upload", "frames"):
+            (tmp_path / name).mkdir()
+        room = look(extract_url="ftp://x/y")["free space"].result
+        assert f"{tmp_path / 'upload'}: " in room
+        assert f"{tmp_path / 'frames'}: " in room
+
+    def test_another_service_where_the_inbox_should_be(self, look: Callable[..., dict[str, Line]]):
+        with greeting() as port:
+            lines = look(inbox_url=f"http://127.0.0.1:{port}")
+        assert wrong(lines) == ["inbox"]
+        assert "BadStatusLine" in lines["inbox"].result
+        assert "CCS_DACS_INBOX_URL" in lines["inbox"].todo
 
     def test_settings_that_are_missing_for_ccs_and_for_the_inbox_are_named_together(
         self, look: Callable[..., dict[str, Line]]
