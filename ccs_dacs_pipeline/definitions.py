@@ -1,5 +1,6 @@
 """The code location. Loads from settings and the layout profile alone; no network, no database (interface.md)."""
 
+import warnings
 from collections.abc import Mapping
 
 import dagster as dg
@@ -26,6 +27,7 @@ def build_defs(*, overrides: Mapping[str, object] | None = None) -> dg.Definitio
         LayoutError: the layout profile is wrong.
         FileNameError: the template of file names is wrong.
     """
+    _silence_dagsters_remark()
     settings = load_settings()
     _ = FileNameTemplate.parse(settings.file_name_template)  # else a run finds it, when requests are claimed already
     assets = build_assets(load_profile(settings.layout_profile, datetime_format=settings.datetime_format))
@@ -34,7 +36,7 @@ def build_defs(*, overrides: Mapping[str, object] | None = None) -> dg.Definitio
     return dg.Definitions(
         assets=[*assets, foreign_file_spec()],
         jobs=[*jobs, deliver_acknowledgements, transfer_files, tidy_up],
-        schedules=[tidy_schedule(running=running)],
+        schedules=[tidy_schedule(running=running, zone=settings.base_time_zone)],
         sensors=[
             pending_sensor(jobs, running=running),
             acknowledgements_sensor(running=running),
@@ -43,6 +45,13 @@ def build_defs(*, overrides: Mapping[str, object] | None = None) -> dg.Definitio
         resources={"site": site_resource, **(overrides or {})},
         # For runs begun by hand too: the steps of a run share its leases, one after the other.
         executor=dg.in_process_executor,
+    )
+
+
+def _silence_dagsters_remark() -> None:
+    """Dagster warns of a parameter that only its own code passes; it does so later, when it resolves the sensors."""
+    warnings.filterwarnings(
+        "ignore", message=r"Parameter `owners` of initializer `SensorDefinition\.", category=dg.BetaWarning
     )
 
 

@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
@@ -73,12 +74,26 @@ WATCHED_LOADING = """if True:
     print(json.dumps({"keys": keys, "touched": seen}))
 """
 
+# Resolves sensors and jobs, as daemon and UI do, while Dagster's remarks on betas are errors.
+WITHOUT_REMARKS = """if True:
+    import warnings
+    import dagster
+    warnings.simplefilter("error", dagster.BetaWarning)
+    from ccs_dacs_pipeline.definitions import defs
+    defs.get_repository_def()
+"""
+
 
 def load_elsewhere(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Loads the definitions in a process of their own, in an empty folder, with no settings but those given."""
+    return run_elsewhere(WATCHED_LOADING, folder, **settings)
+
+
+def run_elsewhere(program: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program in a process of its own, in an empty folder, with no settings but those given."""
     environment = {"PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(folder)}
     environment |= {PREFIX + name: value for name, value in settings.items()}
-    command = [sys.executable, "-c", WATCHED_LOADING]
+    command = [sys.executable, "-c", program]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -281,11 +296,37 @@ def test_no_secret_of_the_site_is_in_what_the_ui_is_told(monkeypatch: pytest.Mon
     assert canaries.in_text(dg.serialize_value(snapshot)) == []
 
 
-@pytest.mark.parametrize("day", [datetime(2026, 3, 7, tzinfo=UTC), datetime(2026, 10, 31, tzinfo=UTC)])
-def test_the_nightly_schedule_comes_once_a_day_where_clocks_change(day: datetime):
-    """Its hour is of UTC, which has no gap and no fold, whatever the zone of machine and site."""
+def nightly_schedule() -> dg.ScheduleDefinition:
     (schedule,) = build_defs().get_repository_def().schedule_defs
-    zone = schedule.execution_timezone or "UTC"
-    ticks = schedule_execution_time_iterator(day.timestamp(), schedule.cron_schedule, zone)
-    seconds = [tick.timestamp() for tick in islice(ticks, 4)]
-    assert {later - earlier for earlier, later in pairwise(seconds)} == {timedelta(days=1).total_seconds()}
+    return schedule
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        ("America/Los_Angeles", datetime(2026, 3, 6, tzinfo=UTC)),
+        ("America/Los_Angeles", datetime(2026, 10, 30, tzinfo=UTC)),
+        ("Europe/Helsinki", datetime(2026, 3, 27, tzinfo=UTC)),
+        ("Europe/Helsinki", datetime(2026, 10, 23, tzinfo=UTC)),
+    ],
+)
+def test_the_nightly_schedule_comes_once_a_night_where_clocks_change(
+    monkeypatch: pytest.MonkeyPatch, zone: str, day: datetime
+):
+    """Los Angeles skips or repeats the hour before; Helsinki the very hour, and the tick is at its end or in the second."""
+    monkeypatch.setenv("CCS_DACS_BASE_TIME_ZONE", zone)
+    schedule = nightly_schedule()
+    ticks = schedule_execution_time_iterator(day.timestamp(), schedule.cron_schedule, schedule.execution_timezone)
+    nights = [tick.astimezone(ZoneInfo(zone)) for tick in islice(ticks, 5)]
+    assert {later.date() - earlier.date() for earlier, later in pairwise(nights)} == {timedelta(days=1)}
+    assert {night.time() for night in nights} <= {time(3, 30), time(4)}
+
+
+def test_the_nightly_schedule_is_in_utc_where_the_site_names_no_zone():
+    assert nightly_schedule().execution_timezone == "UTC"
+
+
+def test_definitions_are_made_without_dagsters_remarks_on_betas(tmp_path: Path):
+    done = run_elsewhere(WITHOUT_REMARKS, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr

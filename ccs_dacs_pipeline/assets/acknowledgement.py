@@ -77,7 +77,7 @@ def reconciliation_asset() -> dg.AssetsDefinition:
         owners=OWNERS,
         required_resource_keys={"site"},
         check_specs=[equation_check_spec(RECONCILIATION)],
-        description="The control equations of the batch (sync-lifecycle.md, What is promised).",
+        description="The control equations of the batch (docs/architecture.md, The ledger).",
     )
     def reconciliation(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         site: Site = context.resources.site

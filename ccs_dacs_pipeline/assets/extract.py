@@ -30,7 +30,7 @@ def extract_asset(entity: Entity, profile: LayoutProfile) -> dg.AssetsDefinition
         required_resource_keys={"site"},
         check_specs=extract_check_specs(key, profile.entities[entity.name]),
         description=(
-            f"{entity.label} extract files in the extract folder (record-layouts.md): {entity.initial_code} of a "
+            f"{entity.label} extract files in the extract folder (docs/profiles.md): {entity.initial_code} of a "
             f"snapshot, {entity.incremental_code} of a delta. The last of the three seals the batch."
         ),
     )

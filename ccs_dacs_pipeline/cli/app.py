@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import dagster as dg
 import typer
 from rich.console import Console
 
@@ -49,8 +47,6 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 
 
 def main() -> None:
     """Runs the command line: exit code 0 on success, 1 on failure of the work, 2 on wrong usage or settings."""
-    # Dagster warns of a parameter that only its own code passes.
-    warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"dagster\.")
     try:
         app()
     except (SettingsError, LayoutError, FileNameError, KeyRefusedError, UsageProblem) as error:
@@ -203,7 +199,7 @@ def transfer(wait: Wait = WAIT_SECONDS, as_json: Json = False) -> None:
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Batches, requests by state, gate, overdue, quarantine."""
+    """Batches, requests by state, gate, overdue, suspect, refused, quarantine."""
     settings = load_settings()
     with work.opened_site(settings) as site, site.ledger.read() as db:
         figures = status_figures(db, settings.ack_timeout)
