@@ -63,9 +63,7 @@ class SyncBatch:
                 return batch
         elif found := _NUMBERED.fullmatch(key):
             return cls(Mode(found[1]), int(found[2]))
-        raise KeyRefusedError(
-            f"{key!r} is no sync_batch key; keys look like initial-7-02of16, delta-18 or resync-3."
-        )
+        raise KeyRefusedError(f"{key!r} is no sync_batch key; keys look like initial-7-02of16, delta-18 or resync-3.")
 
 
 def shards_of(number: int, shards: int) -> list[SyncBatch]:

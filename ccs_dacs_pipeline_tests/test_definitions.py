@@ -313,7 +313,7 @@ def nightly_schedule() -> dg.ScheduleDefinition:
 def test_the_nightly_schedule_comes_once_a_night_where_clocks_change(
     monkeypatch: pytest.MonkeyPatch, zone: str, day: datetime
 ):
-    """Los Angeles skips or repeats the hour before; Helsinki the very hour, and the tick is at its end or in the second."""
+    """Los Angeles skips or repeats the hour before; Helsinki the hour itself."""
     monkeypatch.setenv("CCS_DACS_BASE_TIME_ZONE", zone)
     schedule = nightly_schedule()
     ticks = schedule_execution_time_iterator(day.timestamp(), schedule.cron_schedule, schedule.execution_timezone)

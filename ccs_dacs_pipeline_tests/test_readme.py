@@ -1,5 +1,7 @@
-"""The README's table of settings is the one that `Settings` gives, and its commands are those there are."""
+"""README and docs are those of the code: the table of settings, the commands, the ledger's tables, pages and links."""
 
+import ast
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined, to_json
 
 from ccs_dacs_pipeline.cli.app import app
+from ccs_dacs_pipeline.ledger.schema import metadata
 from ccs_dacs_pipeline.settings import PREFIX, Settings
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+PAGES = ["README.md", *(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md"))]
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
 
 
@@ -61,7 +65,49 @@ def test_every_command_is_told():
     assert [name for name in names if f"`ccs-dacs {name}" not in README and f"`{name} " not in README] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md"))])
+def test_status_says_of_itself_what_the_readme_says_of_it():
+    told = dict(re.findall(r"^\| `ccs-dacs (\w+)` \| (.+) \|$", README, re.MULTILINE))
+    status = typer.main.get_command(app).commands["status"]
+    assert status.help.removesuffix(".").lower() == told["status"]
+
+
+def test_every_table_of_the_ledger_is_told():
+    page = (PROJECT / "docs/architecture.md").read_text(encoding="utf-8")
+    section = page.partition("\n## The ledger\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]
+    told = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert told == metadata.tables.keys()
+
+
+@pytest.mark.parametrize("page", [*PAGES, ".env.example"])
+def test_what_goes_into_an_environment_file_has_no_comment_behind_a_value(page: str):
+    """For systemd it would be a part of the value."""
+    lines = (PROJECT / page).read_text(encoding="utf-8").splitlines()
+    written = [line for line in lines if re.match(rf"(# ?)?{PREFIX}\w+=", line)]
+    assert [line for line in written if re.search(r"=(\S*\s{2,}|.*\s#)", line)] == []
+
+
+def test_texts_that_the_program_shows_name_pages_that_are_there():
+    """Docstrings and comments may name the source of a rule, wherever that is kept."""
+    missing = [
+        f"{path.name}: {page}"
+        for path in (PROJECT / "ccs_dacs_pipeline").rglob("*.py")
+        for text in shown_texts(path)
+        for page in re.findall(r"[\w./-]+\.md\b", text)
+        if not (PROJECT / page).is_file()
+    ]
+    assert missing == []
+
+
+def shown_texts(path: Path) -> list[str]:
+    """Returns the strings of a module but for those that stand as statements."""
+    nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    standing = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    constants = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in standing]
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str):
     text = (PROJECT / page).read_text(encoding="utf-8")
     targets = [part.partition(")")[0].partition("#")[0] for part in text.split("](")[1:]]
