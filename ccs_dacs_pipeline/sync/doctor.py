@@ -26,6 +26,7 @@ from urllib.request import ProxyHandler, build_opener
 from zoneinfo import available_timezones
 
 import sqlalchemy as sa
+import yaml  # type: ignore[import-untyped]
 
 from ccs_dacs_pipeline.ccs import Answer, CcsClient, CcsError, OAuth, Permanent, Rejected, SyncStatus
 from ccs_dacs_pipeline.dacs.names import FileNameError
@@ -36,6 +37,7 @@ from ccs_dacs_pipeline.folders.url import local_path
 from ccs_dacs_pipeline.ledger import Ledger, LedgerError
 from ccs_dacs_pipeline.ledger.store import known_versions
 from ccs_dacs_pipeline.settings import SettingsError, variable
+from ccs_dacs_pipeline.sync import home
 from ccs_dacs_pipeline.sync.site import Site, configured_folder, connection, inbox_caller, require_two
 from ccs_dacs_pipeline.sync.traces import as_before
 
@@ -142,8 +144,9 @@ def examine(settings: Settings) -> Iterator[Line]:
         )
         yield _line(
             "Dagster's home",
-            "a file created and removed",
-            f"Set DAGSTER_HOME, or {variable('data_dir')}, to a folder that this user may write.",
+            f"a file created and removed, {home.FILE} read",
+            f"Set DAGSTER_HOME, or {variable('data_dir')}, to a folder that this user may write, and take what is "
+            f"lacking in its {home.FILE} from the project's own.",
             lambda: _home(settings),
         )
         yield _line("free space", "room on local disks", "Make room there.", lambda: _room(settings))
@@ -359,9 +362,20 @@ def _frames_folder(settings: Settings) -> LocalFolder:
 
 def _home(settings: Settings) -> str:
     folder = LocalFolder(settings.dagster_home)
-    with as_before(folder) as absent, folder.create() as file:  # which is discarded
-        file.write(b"one")
-    return f"{folder.path}: all of it{'; it is absent, and made by the first command' if absent else ''}"
+    with as_before(folder) as absent, folder.create() as discarded:
+        discarded.write(b"one")
+    file = folder.path / home.FILE
+    if absent or not file.exists():
+        missing = "is absent" if absent else f"has no {home.FILE}"
+        return f"{folder.path} {missing}: the first command that runs a job makes it; services need it before"
+    try:
+        lacks = home.lacking(file)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        # Without the error's own text, which may repeat a password of the file.
+        raise _Wrong(f"{file} cannot be read as YAML ({type(error).__name__}).") from None
+    if lacks:
+        raise _Wrong(f"{file} lacks {'; '.join(lacks)}.")
+    return f"{folder.path}: all of it; {home.FILE} has what the project's own has"
 
 
 def _tried(folder: Folder, *, shared: bool) -> str:

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections import namedtuple
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,12 +27,12 @@ from ccs_dacs_pipeline_tests.folders.files import public_directory, read_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 SEARCHES = ["search persons", "search servicePoints", "search serviceAgreements", "search syncRequests"]
 CCS = ["CCS", "authentication", "clock", *SEARCHES, "transition"]
+PROJECT = Path(__file__).parents[2]
 CHECKS = [
     *("settings", "layout profile", "file name template", "time zone"),
     *CCS,
@@ -76,8 +77,9 @@ def greeting() -> Iterator[int]:
 
 
 @pytest.fixture
-def look(tmp_path: Path) -> Iterator[Callable[..., dict[str, Line]]]:
+def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., dict[str, Line]]]:
     """Looks at a site whose CCS is a sandbox; keyword arguments change sandbox, middleware and settings."""
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
     canaries = Canaries()
     password = canaries.plant("CCS_PASSWORD")
 
@@ -289,7 +291,7 @@ class TestHere:
         monkeypatch.chdir(tmp_path)
         lines = look(**{f"{name}_url": str(tmp_path / "typo" / name) for name in names} | {"upload_url": "there"})
         assert wrong(lines) == []
-        absent = [check for check, line in lines.items() if "it is absent" in line.result]
+        absent = [check for check, line in lines.items() if "is absent" in line.result]
         assert absent == ["extract folder", "frames folder", "Dagster's home"]
         assert (tmp_path / "there").exists()
         assert not (tmp_path / "typo").exists()
@@ -367,3 +369,54 @@ class TestHere:
             lines = look(inbox_url=other.base_url)
         assert wrong(lines) == ["inbox"]
         assert "answers 404" in lines["inbox"].result
+
+
+OWN = (PROJECT / "dagster.yaml").read_text()
+OLDER_FORM = """
+run_monitoring:
+  {enabled: true, start_timeout_seconds: 60, cancel_timeout_seconds: 60, max_runtime_seconds: 60,
+  free_slots_after_run_end_seconds: 60}
+run_queue:
+  tag_concurrency_limits: [{key: ccs_dacs/lane, value: {applyLimitPerUniqueValue: true}, limit: 1}]
+"""
+
+
+class TestDagsterHome:
+    """Dagster's folder and the dagster.yaml in it."""
+
+    @pytest.mark.parametrize("text", [OWN, OLDER_FORM], ids=["the project's own", "the older form"])
+    def test_one_that_is_well(self, look: Callable[..., dict[str, Line]], tmp_path: Path, text: str):
+        (tmp_path / "dagster").mkdir()
+        (tmp_path / "dagster" / "dagster.yaml").write_text(text)
+        lines = look()
+        assert lines["Dagster's home"].state == "ok", lines["Dagster's home"]
+        assert [path.name for path in (tmp_path / "dagster").iterdir()] == ["dagster.yaml"]
+
+    def test_one_without_its_file_says_who_needs_it(self, look: Callable[..., dict[str, Line]], tmp_path: Path):
+        lines = look()
+        assert lines["Dagster's home"].state == "ok"
+        assert "services need it before" in lines["Dagster's home"].result
+        assert not (tmp_path / "dagster").exists()
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("storage: {password: hushpw\n", "cannot be read as YAML"),
+            ("- hushpw\n", "run_monitoring.enabled"),
+            ("", "limit 1 of ccs_dacs/lane incremental"),
+            (OWN.replace("enabled: true", "enabled: false"), "lacks run_monitoring.enabled."),
+            (OWN.replace("  max_runtime_seconds: 43200\n", ""), "lacks run_monitoring.max_runtime_seconds."),
+            (OWN.replace('value: "transfers"', 'value: "t"'), "lacks limit 1 of ccs_dacs/lane transfers."),
+            (OWN.replace("limit: 1", "limit: 2", 1), "lacks limit 1 of ccs_dacs/lane incremental."),
+            (OWN.replace("QueuedRunCoordinator", "DefaultRunCoordinator"), "run_coordinator QueuedRunCoordinator"),
+        ],
+    )
+    def test_a_file_that_lacks_what_the_projects_has(
+        self, look: Callable[..., dict[str, Line]], tmp_path: Path, text: str, said: str
+    ):
+        (tmp_path / "dagster").mkdir()
+        (tmp_path / "dagster" / "dagster.yaml").write_text(text)
+        lines = look()
+        assert wrong(lines) == ["Dagster's home"]
+        assert said in lines["Dagster's home"].result
+        assert "hushpw" not in repr(lines)
