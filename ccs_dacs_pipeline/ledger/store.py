@@ -40,8 +40,17 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
-        """Opens nothing yet; the folder of a SQLite file is made."""
-        parsed = sa.make_url(url)
+        """Opens nothing yet; the folder of a SQLite file is made.
+
+        Raises:
+            ValueError: it is no URL; without its text, which may hold a password.
+            OSError: the folder cannot be made.
+            ImportError: the driver of the database is not installed.
+        """
+        try:
+            parsed = sa.make_url(url)
+        except (ValueError, sa.exc.ArgumentError) as error:
+            raise ValueError(f"CCS_DACS_LEDGER_URL is no SQLAlchemy URL ({type(error).__name__}).") from None
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
