@@ -530,7 +530,8 @@ def _dagster_storage(work: str) -> Iterator[None]:
         reason = error.orig if isinstance(error, sa.exc.DBAPIError) else type(error).__name__
         raise Problem(
             f"{work} ended, for Dagster cannot write its records ({reason}): look after the room and the rights of "
-            f"DAGSTER_HOME, {os.environ['DAGSTER_HOME']}, then repeat the command."
+            f"DAGSTER_HOME, {os.environ['DAGSTER_HOME']}, or after the database that its dagster.yaml names, then "
+            "repeat the command."
         ) from None
 
 

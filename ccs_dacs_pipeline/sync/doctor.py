@@ -26,7 +26,6 @@ from urllib.request import ProxyHandler, build_opener
 from zoneinfo import available_timezones
 
 import sqlalchemy as sa
-import yaml  # type: ignore[import-untyped]
 
 from ccs_dacs_pipeline.ccs import Answer, CcsClient, CcsError, OAuth, Permanent, Rejected, SyncStatus
 from ccs_dacs_pipeline.dacs.names import FileNameError
@@ -370,8 +369,7 @@ def _home(settings: Settings) -> str:
         return f"{folder.path} {missing}: the first command that runs a job makes it; services need it before"
     try:
         lacks = home.lacking(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        # Without the error's own text, which may repeat a password of the file.
+    except (OSError, ValueError) as error:
         raise _Wrong(f"{file} cannot be read as YAML ({type(error).__name__}).") from None
     if lacks:
         raise _Wrong(f"{file} lacks {'; '.join(lacks)}.")

@@ -190,7 +190,13 @@ def _take_away(site: Site, one: Seen) -> None:
     prefix = site.settings.sent_prefix
     taken = take_away(site.extract, one.name, sent_prefix=prefix)
     if taken is not None and Look(taken.bytes, taken.modified) != one.look:
-        site.extract.rename(prefix + one.name, one.name, replace=False)
+        try:
+            site.extract.rename(prefix + one.name, one.name, replace=False)
+        except FolderError as error:
+            raise ForeignFileError(
+                f"{site.extract.url}: another {one.name} came while it was moved. It is called {prefix + one.name} now "
+                f"and was not sent; give it its name back. That failed here: {error}"
+            ) from error
         raise _changed(site, one.name)
 
 

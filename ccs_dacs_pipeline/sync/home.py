@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+# Its types would be a package of their own, for one call.
 import yaml  # type: ignore[import-untyped]
 
 FILE = "dagster.yaml"
@@ -22,8 +23,7 @@ def lacking(file: Path) -> list[str]:
 
     Raises:
         OSError: it cannot be read.
-        UnicodeDecodeError: it is not UTF-8.
-        yaml.YAMLError: it is not YAML.
+        ValueError: it is not YAML in UTF-8.
     """
     found, wanted = _mapping(file), _mapping(_projects_own())
     monitored, monitoring = _within(found, "run_monitoring"), _within(wanted, "run_monitoring")
@@ -47,7 +47,11 @@ def _projects_own() -> Path:
 
 
 def _mapping(file: Path) -> dict[str, Any]:
-    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        # Without its text, which may repeat a password of the file.
+        raise ValueError(f"{file} is not YAML") from None
     return document if isinstance(document, dict) else {}
 
 

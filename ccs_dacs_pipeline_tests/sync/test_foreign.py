@@ -213,6 +213,21 @@ class TestStillWritten:
         assert names(moved(site)) == [("a.csv", Sent)]
         assert content(site.upload, "a.csv") == b"a new one"
 
+    def test_one_that_cannot_get_its_name_back_is_named(self, make_site, monkeypatch: pytest.MonkeyPatch):
+        site = make_site(sent_prefix="Sent-")
+        put(site.extract, "a.csv", b"x")
+        rename = LocalFolder.rename
+
+        def replaced_before_and_after(folder: LocalFolder, name: str, new_name: str, *, replace: bool):
+            put(site.extract, "a.csv", b"a new one", replace=True)
+            return rename(folder, name, new_name, replace=replace)
+
+        monkeypatch.setattr(LocalFolder, "rename", replaced_before_and_after)
+        (failed,) = moved(site)
+        assert "It is called Sent-a.csv now and was not sent" in failed.reason
+        assert "there already and not replaced" in failed.reason
+        assert site.extract.names() == ["Sent-a.csv", "a.csv"]
+
 
 class TestFailures:
     """A file that cannot be moved stays, is named, and holds up no other."""
