@@ -494,6 +494,8 @@ class TestSync:
         assert failed.code == 1
         for way_out in ("resume", "abort"):
             assert f"`ccs-dacs batch {way_out} delta-1`" in " ".join(failed.said.split())
+        (stopped,) = site.run("batch", "list", "--json").json["batches"]
+        assert (stopped["state"], "batch resume delta-1" in stopped["reason"]) == ("stopped", True)
         other.unlink()
         resumed = site.run("batch", "resume", "delta-1", "--json")
         assert (resumed.code, resumed.json["batches"][0]["state"]) == (0, "delivered")

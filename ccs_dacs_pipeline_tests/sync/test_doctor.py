@@ -309,7 +309,7 @@ class TestHere:
         with greeting() as port:
             lines = look(inbox_url=f"http://127.0.0.1:{port}")
         assert wrong(lines) == ["inbox"]
-        assert "BadStatusLine" in lines["inbox"].result
+        assert "or another service answers (BadStatusLine)" in lines["inbox"].result
         assert "CCS_DACS_INBOX_URL" in lines["inbox"].todo
 
     def test_settings_that_are_missing_for_ccs_and_for_the_inbox_are_named_together(
