@@ -1,9 +1,9 @@
 """A bucket of S3-compatible object storage: how it is reached, its listing, and its unfinished multipart uploads.
 
 Objects are read and copied by obstore. Its writer completes a multipart upload whatever is there by then, it does not
-know the uploads that a killed writer left, and its listing fails as a whole on one key that it does not like. So
-uploads that may not overwrite, listings, and aborting uploads are requests made here, signed by hand (AWS Signature
-Version 4), their bodies sent whole.
+know the uploads that a killed writer left, its listing fails as a whole on one key that it does not like, and it gives
+a removal up when the storage has closed the connection meanwhile. So uploads that may not overwrite, listings, removals
+and aborting uploads are requests made here, signed by hand (AWS Signature Version 4), their bodies sent whole.
 """
 
 from __future__ import annotations
@@ -195,6 +195,10 @@ class Bucket:
                 return
             query["continuation-token"] = token
 
+    def remove(self, key: str) -> None:
+        """Removes an object; most storages take an absent one for removed."""
+        self._ask("DELETE", key, {})
+
     def abort(self, upload: Upload) -> None:
         """Ends an unfinished upload and removes its parts; one that is gone is fine."""
         with suppress(FileNotFoundError):
@@ -235,9 +239,8 @@ class Bucket:
             headers = self._signed(method, kind | {"host": parts.netloc}, parts.path, pairs, digest)
             headers |= dict(condition or {})
             try:
-                status, reason, answered, answer = self._once(
-                    method, f"{parts.path}?{pairs}", parts.netloc, body, headers
-                )
+                target = f"{parts.path}?{pairs}" if pairs else parts.path
+                status, reason, answered, answer = self._once(method, target, parts.netloc, body, headers)
             except (OSError, http.client.HTTPException) as error:
                 self.close()  # what one connection met, as a storage that has restarted, the others may meet too
                 if wait is None or isinstance(error, ssl.SSLCertVerificationError):

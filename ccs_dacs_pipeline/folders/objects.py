@@ -172,7 +172,7 @@ class ObjectFolder:
                     f"{self.url}/{name}: changed while it was being renamed to {new_name}. Compare the two; remove the "
                     "wrong one."
                 )
-            obstore.delete(self.store, key)
+            self.remove_key(key)
         return renamed
 
     def sweep(self, older_than: timedelta) -> int:
@@ -246,8 +246,8 @@ class ObjectFolder:
 
     def remove_key(self, key: str) -> None:
         """Removes an object by its key; an absent one is fine."""
-        with suppress(FileMissing), self.errors(key.rpartition("/")[2]):
-            obstore.delete(self.store, key)
+        with suppress(FileMissing), self.errors(key.rpartition("/")[2]), closing(self.bucket):
+            self.bucket.remove(key)
 
     def key_of(self, name: str) -> str:
         """Returns the key of the visible object `name`, there or not; raises `FolderError` when it can have none."""

@@ -74,7 +74,7 @@ class Storage:
         denied: whether every write is refused.
         missing: whether there is no such bucket.
         page: how many objects a listing holds at most.
-        hang_up: whether a connection is closed after each answer, without a word of it.
+        hang_up: whether a connection takes one request only, and is closed without a word when the next one arrives.
         connections: how many were made.
     """
 
@@ -120,7 +120,9 @@ class Handler(BaseHTTPRequestHandler):
     def handle_one_request(self) -> None:
         try:
             super().handle_one_request()
-            self.close_connection |= self.storage.hang_up
+            if self.storage.hang_up and not self.close_connection:
+                self.rfile.read(1)
+                self.close_connection = True
         except (ConnectionError, ssl.SSLError):
             self.close_connection = True
 

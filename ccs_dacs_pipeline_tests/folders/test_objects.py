@@ -138,8 +138,16 @@ def test_parts_share_connections(storage: Storage):
 
 def test_connections_that_the_storage_has_closed_are_opened_anew(storage: Storage):
     storage.hang_up = True
-    put(storage.folder("in"), "name", bytes(LARGE))
-    assert content(storage.folder("in"), "name") == bytes(LARGE)
+    folder = storage.folder("in")
+    with folder.create() as file:
+        file.write(bytes(LARGE))
+        file.commit("other", replace=True)
+    put(folder, "name", bytes(LARGE))
+    assert content(folder, "name") == bytes(LARGE)
+    folder.rename("name", "new", replace=False)
+    folder.remove("other")
+    assert folder.names() == ["new"]
+    assert list(storage.objects) == ["in/new"]
 
 
 @pytest.mark.parametrize("name", ["name", None], ids=["named", "unnamed"])
