@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ccs_dacs_pipeline.entities import ENTITIES
@@ -30,6 +40,8 @@ GIB = 1024**3
 # Read by the tests and by this module itself, not settings of a site.
 _OTHER_NAMES = ("SECRETS_DIR", "ENV_FILE")
 _TEST_PREFIX = "TEST_"
+# What is left of one where a path is expected: its second slash has no meaning there.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 # Pydantic's own texts for these repeat a part of the value, or do not say what to write.
 _REASONS = {
     "byte_size": "is no size; write a number of bytes, or one with a unit such as 64 MiB",
@@ -62,10 +74,30 @@ CommaList = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
 CodeNumbers = Annotated[dict[str, Annotated[int, Field(ge=1)]], NoDecode, BeforeValidator(_split_numbers)]
 
 
+def _local(path: Path) -> Path:
+    """Returns the path with the home that a leading ~ stands for; raises `ValueError` when it is none."""
+    if _URL.match(str(path)):
+        raise ValueError("is a URL; write the path of a file or folder of this machine")
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("begins with a ~ whose home is not known; write the path in full") from None
+
+
+LocalPath = Annotated[Path, AfterValidator(_local)]
+
+
 def named_dagster_home() -> Path | None:
-    """Returns DAGSTER_HOME, absolute; None where it is not set."""
+    """Returns DAGSTER_HOME, absolute; None where it is not set.
+
+    Raises:
+        SettingsError: it is no path of this machine.
+    """
     name = os.environ.get("DAGSTER_HOME")
-    return Path(name).expanduser().absolute() if name else None
+    try:
+        return _local(Path(name)).absolute() if name else None
+    except ValueError as error:
+        raise SettingsError(f"DAGSTER_HOME {error}") from None
 
 
 class Settings(BaseSettings):
@@ -86,7 +118,7 @@ class Settings(BaseSettings):
     ccs_client_secret: SecretStr | None = Field(None, description="client secret of OAuth")
     ccs_scope: str | None = Field(None, description="scope of OAuth")
     ccs_credentials_in_form: bool = Field(False, description="OAuth credentials in the form, not in a Basic header")
-    ccs_ca_file: Path | None = Field(None, description="additional certificate authority (PEM)")
+    ccs_ca_file: LocalPath | None = Field(None, description="additional certificate authority (PEM)")
     ccs_language: str = Field("en", pattern="^[A-Za-z0-9*,;=. -]+$", description="`Accept-Language` of every call")
     ccs_page_size: int = Field(2000, ge=1, le=10_000, description="entities per page")
     ccs_concurrency: int = Field(4, ge=1, le=64, description="pages under way at once")
@@ -95,32 +127,36 @@ class Settings(BaseSettings):
         "/rest/apis/cm/dacs", pattern=r"^(/[^/?#\s]+)*$", description="path before `/persons/search` and the like"
     )
 
-    data_dir: Path = Field(Path("data"), description="where the embedded defaults live (ledger, frames, folders)")
+    data_dir: LocalPath = Field(Path("data"), description="where the embedded defaults live (ledger, frames, folders)")
     extract_url: str = Field("", description="extract folder (default: `DATA_DIR/extract`)")
     upload_url: str = Field("", description="DACS's upload folder (default: `DATA_DIR/upload`)")
     frames_url: str = Field("", description="frames between assets (default: `DATA_DIR/frames`)")
     sftp_password: SecretStr | None = Field(None, description="password of the user in `sftp://` URLs")
-    sftp_key_file: Path | None = Field(None, description="private key of the user in `sftp://` URLs")
+    sftp_key_file: LocalPath | None = Field(None, description="private key of the user in `sftp://` URLs")
     sftp_key_passphrase: SecretStr | None = Field(None, description="passphrase of the private key")
-    sftp_known_hosts: Path | None = Field(None, description="known host keys (default: `~/.ssh/known_hosts`)")
+    sftp_known_hosts: LocalPath | None = Field(None, description="known host keys (default: `~/.ssh/known_hosts`)")
     sftp_sha256_command: str | None = Field(
         None, description="command of the server that prints a file's SHA-256, asked instead of reading files back"
     )
     extract_sftp_password: SecretStr | None = Field(None, description="the extract folder's own, over `SFTP_PASSWORD`")
-    extract_sftp_key_file: Path | None = Field(None, description="the extract folder's own, over `SFTP_KEY_FILE`")
+    extract_sftp_key_file: LocalPath | None = Field(None, description="the extract folder's own, over `SFTP_KEY_FILE`")
     extract_sftp_key_passphrase: SecretStr | None = Field(
         None, description="the extract folder's own, over `SFTP_KEY_PASSPHRASE`"
     )
-    extract_sftp_known_hosts: Path | None = Field(None, description="the extract folder's own, over `SFTP_KNOWN_HOSTS`")
+    extract_sftp_known_hosts: LocalPath | None = Field(
+        None, description="the extract folder's own, over `SFTP_KNOWN_HOSTS`"
+    )
     extract_sftp_sha256_command: str | None = Field(
         None, description="the extract folder's own, over `SFTP_SHA256_COMMAND`"
     )
     upload_sftp_password: SecretStr | None = Field(None, description="the upload folder's own, over `SFTP_PASSWORD`")
-    upload_sftp_key_file: Path | None = Field(None, description="the upload folder's own, over `SFTP_KEY_FILE`")
+    upload_sftp_key_file: LocalPath | None = Field(None, description="the upload folder's own, over `SFTP_KEY_FILE`")
     upload_sftp_key_passphrase: SecretStr | None = Field(
         None, description="the upload folder's own, over `SFTP_KEY_PASSPHRASE`"
     )
-    upload_sftp_known_hosts: Path | None = Field(None, description="the upload folder's own, over `SFTP_KNOWN_HOSTS`")
+    upload_sftp_known_hosts: LocalPath | None = Field(
+        None, description="the upload folder's own, over `SFTP_KNOWN_HOSTS`"
+    )
     upload_sftp_sha256_command: str | None = Field(
         None, description="the upload folder's own, over `SFTP_SHA256_COMMAND`"
     )
@@ -131,7 +167,7 @@ class Settings(BaseSettings):
     s3_addressing: Literal["path", "virtual"] = Field(
         "path", description="bucket in the `path`, or in the host name (`virtual`)"
     )
-    s3_ca_file: Path | None = Field(None, description="additional certificate authority of the storage (PEM)")
+    s3_ca_file: LocalPath | None = Field(None, description="additional certificate authority of the storage (PEM)")
     frames_keep: timedelta = Field(
         timedelta(days=14),
         ge=timedelta(),
@@ -242,7 +278,7 @@ class Settings(BaseSettings):
     @property
     def data_path(self) -> Path:
         """The data folder, absolute."""
-        return self.data_dir.expanduser().absolute()
+        return self.data_dir.absolute()
 
     @property
     def dagster_home(self) -> Path:

@@ -144,6 +144,12 @@ class TestTable:
         assert settings.folder("extract") == "file:///srv/extract"
         assert settings.ledger == "postgresql+psycopg://ledger.example/l"
 
+    def test_a_home_is_put_in_place_of_its_sign(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("HOME", "/home/site")
+        settings = load_settings(data_dir="~/data", ccs_ca_file="~/ca.pem", sftp_key_file="~/.ssh/key")
+        assert (settings.data_path, settings.ccs_ca_file) == (Path("/home/site/data"), Path("/home/site/ca.pem"))
+        assert settings.sftp_key_file == Path("/home/site/.ssh/key")
+
     def test_loading_creates_nothing(self, tmp_path: Path):
         load_settings()
         assert list(tmp_path.iterdir()) == []
@@ -267,6 +273,14 @@ class TestRefusals:
     def test_a_prefix_that_would_hide_or_misplace_a_file_is_refused(self, value: str):
         with pytest.raises(SettingsError, match=f"^{PREFIX}SENT_PREFIX: "):
             load_settings(sent_prefix=value)
+
+    @pytest.mark.parametrize("name", ["DATA_DIR", "CCS_CA_FILE", "SFTP_KEY_FILE"])
+    @pytest.mark.parametrize("value", ["~hushed-user/x", "file:///hushed", "s3://hushed/x"])
+    def test_what_is_no_path_of_this_machine_is_refused(self, put: Setter, name: str, value: str):
+        put(name, value)
+        with pytest.raises(SettingsError, match=f"^CCS_DACS_{name}: .*write the path") as refused:
+            load_settings()
+        assert "hushed" not in str(refused.value)
 
     def test_an_unknown_name_is_refused_with_a_suggestion(self, put: Setter):
         put("CCS_BASE_ULR", "https://ccs.example.com")

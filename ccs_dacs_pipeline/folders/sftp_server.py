@@ -237,7 +237,7 @@ class SftpServer:
 
     def _known_hosts(self) -> tuple[Path, asyncssh.SSHKnownHosts]:
         """Returns where the known host keys are, and those."""
-        path = (self._access.known_hosts or Path(_OWN_KNOWN_HOSTS)).expanduser()
+        path = self._access.known_hosts or Path(_OWN_KNOWN_HOSTS).expanduser()
         try:
             known_hosts = asyncssh.import_known_hosts(path.read_text(encoding="utf-8"))
             asyncssh.match_known_hosts(known_hosts, self.host, "", self.port)
@@ -270,7 +270,7 @@ class SftpServer:
                 )
             return []
         try:
-            return [asyncssh.read_private_key(access.key_file.expanduser(), access.key_passphrase)]
+            return [asyncssh.read_private_key(access.key_file, access.key_passphrase)]
         except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
             raise FolderDenied(
                 f"{self.url}: the key in {access.settings}_KEY_FILE cannot be read ({type(error).__name__}). Let this "

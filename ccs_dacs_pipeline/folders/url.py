@@ -22,6 +22,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _KINDS = "a path, file:///path, sftp://user@host:port/path or s3://bucket/prefix"
 _LOCAL = "a path or file:///path"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_SCP = re.compile(r"[^/@:]+@[^/@:]+:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -99,6 +100,11 @@ def _url(value: str, setting: str, kinds: str) -> SplitResult | None:
         raise FolderError(
             f"{setting}: begins like a URL and is none. Set it to {kinds}; begin a path whose first name has a colon "
             "with ./ or /."
+        )
+    if _SCP.match(value):
+        raise FolderError(
+            f"{setting}: a place as scp writes it. Set it to {kinds}; begin a path whose first name has an @ and a "
+            "colon with ./ or /."
         )
     return None
 

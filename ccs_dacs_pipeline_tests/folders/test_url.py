@@ -74,11 +74,12 @@ def test_any_other_value_is_refused_with_the_settings_name_and_without_secrets(v
 
 
 def test_a_mistyped_url_is_answered_with_the_forms_that_are_taken():
-    with pytest.raises(FolderError, match=r"sftp://user@host:port/path or s3://bucket/prefix.*\./"):
-        open_folder("sftp:/user@host/p", setting="UPLOAD_URL")
+    for value in ("sftp:/user@host/p", "user@host:/p", "user.name@192.0.2.1:p"):
+        with pytest.raises(FolderError, match=r"sftp://user@host:port/path or s3://bucket/prefix.*\./"):
+            open_folder(value, setting="UPLOAD_URL")
 
 
-@pytest.mark.parametrize("value", ["./sftp:x/y", "/srv/a:b", "srv/a b:c"])
+@pytest.mark.parametrize("value", ["./sftp:x/y", "/srv/a:b", "srv/a b:c", "./user@host:p", "srv/user@host:p", "a@b"])
 def test_a_colon_elsewhere_in_a_path_is_one_of_its_characters(value: str):
     assert isinstance(open_folder(value, setting="UPLOAD_URL"), LocalFolder)
 

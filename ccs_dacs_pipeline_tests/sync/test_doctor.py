@@ -272,7 +272,9 @@ class TestHere:
         assert said in lines[broken[0]].result
         assert "hushpw" not in repr(lines)
 
-    @pytest.mark.parametrize(("home", "said"), [("/proc/x", "/proc/x"), ("~nobody-of-that-name/x", "(RuntimeError)")])
+    @pytest.mark.parametrize(
+        ("home", "said"), [("/proc/x", "/proc/x"), ("~nobody-of-that-name/x", "DAGSTER_HOME begins with a ~")]
+    )
     def test_a_home_of_dagster_that_cannot_be_used(
         self, look: Callable[..., dict[str, Line]], monkeypatch: pytest.MonkeyPatch, home: str, said: str
     ):
