@@ -2,16 +2,19 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import typer
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined, to_json
 
 from ccs_dacs_pipeline.cli.app import app
+from ccs_dacs_pipeline.entities import ENTITIES, Entity
 from ccs_dacs_pipeline.ledger.schema import metadata
 from ccs_dacs_pipeline.settings import PREFIX, Settings
 
@@ -69,6 +72,25 @@ def test_status_says_of_itself_what_the_readme_says_of_it():
     told = dict(re.findall(r"^\| `ccs-dacs (\w+)` \| (.+) \|$", README, re.MULTILINE))
     status = typer.main.get_command(app).commands["status"]
     assert status.help.removesuffix(".").lower() == told["status"]
+
+
+@pytest.mark.parametrize("entity", ENTITIES, ids=lambda entity: entity.source)
+def test_every_member_that_ccs_gives_is_told(entity: Entity):
+    page = (PROJECT / "docs/interfaces.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n**{entity.source_label}s** become")[2].partition("\n\n**")[0].partition("\n#")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]
+    told = {member for row in rows for name in re.findall("`([^`]+)`", row) for member in name.split(".")}
+    assert told == {*members(pl.Struct(entity.schema)), *entity.plural_members.values()}
+
+
+def members(dtype: object) -> Iterator[str]:
+    """Yields the names of all members of a record, however deep."""
+    if isinstance(dtype, pl.List):
+        yield from members(dtype.inner)
+    elif isinstance(dtype, pl.Struct):
+        for field in dtype.fields:
+            yield field.name
+            yield from members(field.dtype)
 
 
 def test_every_table_of_the_ledger_is_told():

@@ -273,13 +273,13 @@ def _service_lines(client: CcsClient, settings: Settings) -> Iterator[Line]:
         yield _line(
             f"search {entity.service}",
             "limit 0 and limit 1",
-            f"Define the service in CCS as the contract says, or mend {variable('ccs_search_root')}.",
+            f"Define the service in CCS (docs/interfaces.md), or mend {variable('ccs_search_root')}.",
             partial(_search, client, settings, entity),
         )
     yield _line(
         "search syncRequests",
         "pending ones of each kind, limit 0 and limit 1",
-        f"Define the service in CCS as the contract says, or mend {variable('ccs_search_root')}.",
+        f"Define the service in CCS (docs/interfaces.md), or mend {variable('ccs_search_root')}.",
         lambda: _search_requests(client),
     )
     yield _line(
