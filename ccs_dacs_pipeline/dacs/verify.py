@@ -6,7 +6,7 @@ import codecs
 import enum
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
@@ -95,7 +95,6 @@ def verify_file(
     """
     digest = hashlib.sha256()
     size = 0
-    empty = True
 
     def read(limit: int) -> bytes:
         nonlocal size
@@ -104,23 +103,18 @@ def verify_file(
         size += len(data)
         return data
 
-    def numbered() -> Iterator[tuple[bytes, int]]:
-        nonlocal empty
-        line = 1
-        for block in _whole_lines(unzipped(read, member) if member else iter(lambda: read(_BLOCK_BYTES), b"")):
-            empty = False
-            yield block, line
-            line += block.count(b"\n")
-
+    content = unzipped(read, member) if member else iter(lambda: read(_BLOCK_BYTES), b"")
     total = _Findings()
-    rows, last_id = 0, previous_id
-    for part in ahead(lambda item: _Block(layout, dialect, *item), numbered(), window=WORKERS):
+    lines, rows, last_id = 0, 0, previous_id
+    blocks = enumerate(_whole_lines(content))
+    for part in ahead(lambda item: _Block(layout, dialect, item[1], first=item[0] == 0), blocks, window=WORKERS):
         if part.first_id is not None and part.first_id[1] <= (last_id or ""):
-            total.add(Rule.EXTERNAL_IDS_ASCENDING, [part.first_id[0]], layout.id_column, _FALLING)
-        total.extend(part.found)
+            total.add(Rule.EXTERNAL_IDS_ASCENDING, [lines + part.first_id[0]], layout.id_column, _FALLING)
+        total.extend(part.found, lines)
+        lines += part.lines
         rows += part.rows
         last_id = part.last_id if part.last_id is not None else last_id
-    if dialect.header and empty:
+    if dialect.header and not lines:
         total.add(Rule.HEADER, [1], None, "the header row is missing")
     return Verified(
         rows=rows,
@@ -134,13 +128,14 @@ def verify_file(
 
 def _whole_lines(content: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the content's bytes, cut behind line feeds; only the last block may end without one."""
-    pending: list[bytes] = []
+    pending: list[memoryview] = []
     for data in content:
         end = data.rfind(b"\n") + 1
+        view = memoryview(data)
         if end:
-            yield b"".join((*pending, data[:end]))
+            yield b"".join((*pending, view[:end]))
             pending = []
-        pending.append(data[end:])
+        pending.append(view[end:])
     if rest := b"".join(pending):
         yield rest
 
@@ -158,51 +153,57 @@ class _Findings:
         wanted = _EXAMPLES - len(self.examples[rule])
         self.examples[rule] += [Finding(rule, line, column, detail) for line in lines[: max(0, wanted)]]
 
-    def extend(self, later: _Findings) -> None:
-        """Takes the findings of lines that follow."""
+    def extend(self, later: _Findings, lines: int) -> None:
+        """Takes the findings of what follows behind so many lines."""
         self.counts.update(later.counts)
         for rule, examples in self.examples.items():
-            examples.extend(later.examples[rule][: _EXAMPLES - len(examples)])
+            wanted = later.examples[rule][: _EXAMPLES - len(examples)]
+            examples.extend(replace(one, line=lines + one.line) for one in wanted)
 
 
 class _Block:
     """The rules, applied to a block of lines, which ends with a line feed unless the file ends without one.
 
+    Lines are counted from 1 in each block: where it stands in the file is known once those before it are.
+
     Attributes:
         found: broken rules.
+        lines: lines in the block.
         rows: records in the block.
         first_id: line and External Id of the first record whose columns are known, to be held against the block before.
         last_id: External Id of the last such record.
     """
 
-    def __init__(self, layout: EntityLayout, dialect: Dialect, block: bytes, first_line: int) -> None:
+    def __init__(self, layout: EntityLayout, dialect: Dialect, block: bytes, *, first: bool) -> None:
         self._names = layout.names
         self._required = [(index, column.name) for index, column in enumerate(layout.columns) if column.required]
         self._id = layout.names.index(layout.id_column)
         self._dialect = dialect
         self._utf8 = codecs.lookup(dialect.encoding).name == "utf-8"
-        self._first_line = first_line
+        self._first = first
         self.found = _Findings()
         self.first_id: tuple[int, str] | None = None
         self.last_id: str | None = None
-        frame = self._lines(block)
+        frame = self._split(block)
+        self.lines = frame.height
+        if first:
+            frame = self._without_header(frame)
         self.rows = frame.height
         self._check_records(frame)
 
-    def _lines(self, block: bytes) -> pl.DataFrame:
-        """Returns the records of the block with their line numbers."""
-        first = self._first_line
-        if first == 1 and self._utf8 and block.startswith(codecs.BOM_UTF8):
+    def _split(self, block: bytes) -> pl.DataFrame:
+        """Returns the lines of the block with their numbers."""
+        if self._first and self._utf8 and block.startswith(codecs.BOM_UTF8):
             self.found.add(Rule.ENCODING, [1], None, "the file begins with a byte order mark")
             block = block.removeprefix(codecs.BOM_UTF8)
         lines = self._decoded(block.removesuffix(b"\n")).str.split("\n").explode()
-        numbers = pl.int_range(first, first + lines.len(), eager=True)
+        numbers = pl.int_range(1, 1 + lines.len(), eager=True)
         frame = pl.DataFrame({"line": numbers, "text": lines})
         if not block.endswith(b"\n"):
             self.found.add(Rule.LINE_END, frame["line"].tail(1), None, "the file ends without a line end")
         if b"\r" in block or "\r" in self._dialect.line_end:
             frame = self._without_carriage_returns(frame)
-        return self._without_header(frame) if first == 1 else frame
+        return frame
 
     def _decoded(self, block: bytes) -> pl.Series:
         """Returns the block's text as the only value; bytes that are none become U+FFFD, once they are reported."""
@@ -212,7 +213,7 @@ class _Block:
                 pl.Series([block]).cast(pl.String) if self._utf8 else pl.Series([block.decode(self._dialect.encoding)])
             )
         except (pl.exceptions.PolarsError, UnicodeDecodeError):
-            lines = enumerate(block.split(b"\n"), start=self._first_line)
+            lines = enumerate(block.split(b"\n"), start=1)
             bad = [number for number, line in lines if not self._decodes(line)]
             self.found.add(Rule.ENCODING, bad, None, f"bytes that are not {self._dialect.encoding}")
             return pl.Series([block.decode(self._dialect.encoding, errors="replace")])

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccs_dacs_pipeline.dacs.extract_file import (
+    Block,
     ExtractError,
     ExtractFile,
     NotAscending,
@@ -140,7 +141,8 @@ def test_splitting(data: st.DataObject):
     line_end = data.draw(st.sampled_from([b"\n", b"\r\n"]))
     rows = [b"x" * size + line_end for size in data.draw(st.lists(st.integers(0, 30), max_size=40))]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=6)))
-    blocks = [b"".join(rows[start:end]) for start, end in zip([0, *cuts], [*cuts, len(rows)], strict=True)]
+    bounds = zip([0, *cuts], [*cuts, len(rows)], strict=True)
+    blocks = [Block(b"".join(rows[start:end]), end - start) for start, end in bounds]
     limit = data.draw(st.integers(1, 100))
 
     parts: dict[int, bytes] = {}
@@ -167,7 +169,7 @@ def test_a_part_ends_at_the_last_record_that_fits(data: st.DataObject):
     whole = len(b"".join(rows[:first]))
 
     def first_part(limit: int) -> int:
-        pieces = split([b"".join(rows)], limit=limit, line_end=b"\n")
+        pieces = split([Block(b"".join(rows), len(rows))], limit=limit, line_end=b"\n")
         return sum(piece.rows for piece in pieces if piece.part == 1)
 
     assert first_part(whole) == first
@@ -181,7 +183,7 @@ def test_a_larger_record_is_a_part_of_its_own_wherever_it_stands():
     small, large = b"x\n", b"x" * 50 + b"\n"
     for rows in ([large, small, small], [small, large, small], [small, small, large]):
         parts: dict[int, bytes] = {}
-        for piece in split([b"".join(rows)], limit=10, line_end=b"\n"):
+        for piece in split([Block(b"".join(rows), len(rows))], limit=10, line_end=b"\n"):
             parts[piece.part] = parts.get(piece.part, b"") + piece.data
         assert large in parts.values()
         assert b"".join(parts.values()) == b"".join(rows)
