@@ -71,7 +71,10 @@ def _split_numbers(value: object) -> object:
 
 
 CommaList = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
-CodeNumbers = Annotated[dict[str, Annotated[int, Field(ge=1)]], NoDecode, BeforeValidator(_split_numbers)]
+# At most 9 digits: that many are read back from a file's name, and every database holds them.
+CodeNumbers = Annotated[
+    dict[str, Annotated[int, Field(ge=1, le=999_999_999)]], NoDecode, BeforeValidator(_split_numbers)
+]
 
 
 def _local(path: Path) -> Path:
@@ -208,7 +211,7 @@ class Settings(BaseSettings):
     sensors: Literal["on", "off"] = Field(
         "off", description="`on`: sensors and schedule run without being turned on in the UI"
     )
-    delta_max_requests: int = Field(5000, ge=1, description="requests per delta batch")
+    delta_max_requests: int = Field(5000, ge=1, le=1_000_000, description="requests per delta batch")
     breaker_share: float = Field(0.05, ge=0, le=1, description="share of bad records that stops a batch")
     eligible_person_types: CommaList = Field(frozenset(), description="eligible person types, empty = all")
     eligible_sp_types: CommaList = Field(frozenset(), description="eligible service point types, empty = all")
