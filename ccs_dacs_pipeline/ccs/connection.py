@@ -122,6 +122,7 @@ def _checked_url(url: str, name: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port  # judged when it is read
+        _ = (parts.hostname or "").encode("idna")  # no label empty or too long, which looking it up would stumble over
     except ValueError:
         raise ValueError(fault) from None
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s\x00-\x1f\x7f]", url):

@@ -211,6 +211,8 @@ def test_without_a_token_the_call_is_not_made_and_the_error_is_not_ccs_s_own(sta
         ("ccs.example.com", BasicAuth("u", SECRET), "must be an http or https URL"),
         ("https://ccs.example.com:99999", BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
         ("https://ccs.example.com:x", BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
+        ("https://ccs..example.com", BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
+        ("https://" + "c" * 64, BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
         ("https://[::1", BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
         ("https://ccs.example.com/a b", BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
         ("https://ccs.example.com\n", BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
