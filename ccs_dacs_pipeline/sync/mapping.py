@@ -170,7 +170,7 @@ class _Mapping:
         example = next(finding for finding in self.quarantined if finding.rule == rule)
         reason = (
             f"{bad} of {eligible} {self.entity.source_label.lower()} records are bad, more than CCS_DACS_BREAKER_SHARE "
-            f"allows ({share:.0%}); most often {rule} ({count}), field {example.field}, for example id "
+            f"allows ({100 * share:g}%); most often {rule} ({count}), field {example.field}, for example id "
             f"{example.entity_id}. Nothing of the batch is published: the interface has changed."
         )
         with self.site.ledger.write() as db:

@@ -203,11 +203,12 @@ class TestOperator:
         with pytest.raises(LedgerError, match="not quarantined"):
             world.worker.release("contact", ["0000000001"], wait=5)
 
-    def test_the_breaker_stops_a_snapshot_before_anything_is_published_and_says_why(self, world):
+    def test_the_breaker_stops_a_snapshot_before_anything_is_published_and_says_why(self, make_world):
+        world = make_world(settings={"breaker_share": 0.015})
         people = [person for person, _ in list(world.sandbox.ccs.records("person"))[:30]]
         for person in people:
             spoil(world, person)
-        said = rf"30 of 60 person records are bad.*unlisted-code \(30\).*for example id ({'|'.join(people)})"
+        said = rf"30 of 60 person records are bad.*allows \(1\.5%\).*unlisted-code \(30\).*for example id ({'|'.join(people)})"
         with pytest.raises(Problem, match=said):
             world.worker.initial(shards=1, new=False, wait=5)
         assert not list(Path(world.settings.folder("upload")).iterdir())
