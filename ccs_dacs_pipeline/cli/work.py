@@ -568,7 +568,7 @@ def chosen_entities(
     if (ids is None) == (low is None and high is None) or (low is None) != (high is None):
         raise UsageProblem("Give either --ids FILE, or both --low and --high.")
     chosen = (
-        [line.strip() for line in ids.read_text(errors="replace").splitlines() if line.strip()]
+        [line.strip() for line in ids.read_text(encoding="utf-8-sig", errors="replace").splitlines() if line.strip()]
         if ids
         else [str(low), str(high)]
     )
