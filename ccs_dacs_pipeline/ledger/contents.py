@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from ccs_dacs_pipeline.partitions import SyncBatch
 
+_ID_LENGTH, _FIELD_LENGTH = 32, 120
+"""As long as the ledger's columns: PostgreSQL refuses what is longer."""
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -95,7 +98,7 @@ def record_mapped(
     upsert(db, tallies, [{"batch": str(batch.key), "entity": entity, **_tally(tally)}])
     mine = (quarantine.c.batch == str(batch.key)) & (quarantine.c.entity == entity)
     db.execute(sa.delete(quarantine).where(mine))
-    rows = [{"batch": str(batch.key), "entity": entity, **vars(finding)} for finding in findings]
+    rows = [{"batch": str(batch.key), "entity": entity, **_finding(finding)} for finding in findings]
     if rows:
         db.execute(sa.insert(quarantine), rows)
 
@@ -224,6 +227,16 @@ def manifest_delivered(db: Connection, owner: str, rerun: int) -> bool:
     """Says whether the manifest was recorded as delivered."""
     found = (manifests.c.owner == owner) & (manifests.c.rerun == rerun)
     return db.execute(sa.select(manifests.c.delivered).where(found)).scalar() is not None
+
+
+def _finding(finding: Finding) -> dict[str, str]:
+    """The columns of a finding; an id or a column's name that is too long for its place ends in an ellipsis."""
+    shown = {"entity_id": _cut(finding.entity_id, _ID_LENGTH), "field": _cut(finding.field, _FIELD_LENGTH)}
+    return vars(finding) | shown
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _frame(frame: Frame) -> dict[str, object]:

@@ -208,7 +208,8 @@ class TestOperator:
         people = [person for person, _ in list(world.sandbox.ccs.records("person"))[:30]]
         for person in people:
             spoil(world, person)
-        said = rf"30 of 60 person records are bad.*allows \(1\.5%\).*unlisted-code \(30\).*for example id ({'|'.join(people)})"
+        share = r"CCS_DACS_BREAKER_SHARE allows \(1\.5%\)"
+        said = rf"30 of 60 person records are bad.*{share}.*unlisted-code \(30\).*for example id ({'|'.join(people)})"
         with pytest.raises(Problem, match=said):
             world.worker.initial(shards=1, new=False, wait=5)
         assert not list(Path(world.settings.folder("upload")).iterdir())

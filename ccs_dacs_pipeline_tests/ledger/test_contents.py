@@ -84,6 +84,16 @@ def test_an_entity_that_is_mapped_again_forgets_its_files_and_findings(ledger: L
     assert quarantined(ledger, "a") == set()
 
 
+def test_an_id_or_a_column_that_is_longer_than_its_place_is_shown_cut(ledger: Ledger):
+    """An id that is too long is itself a rule that a record breaks, and must not stop the batch."""
+    key = claimed(ledger)
+    finding = Finding("9" * 33, "too-long", "N" * 121, "longer than 10 characters")
+    with ledger.write() as db:
+        contents.record_mapped(db, life.get(db, key), "contact", FRAME, Tally(1, 0, {"too-long": 1}), [finding])
+        found = db.execute(sa.select(quarantine.c.entity_id, quarantine.c.field)).one()
+    assert found == ("9" * 31 + "…", "N" * 119 + "…")
+
+
 def test_files_are_listed_by_entity_and_part_and_delivered_once(ledger: Ledger):
     key = claimed(ledger)
     with ledger.write() as db:
