@@ -15,6 +15,8 @@ _NUMBER_WIDTHS = {"batchNumber": 4, "rerunNumber": 2, "threadNumber": 2, "partNu
 _REQUIRED = ("batchNumber", "rerunNumber")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _ZIP = ".zip"
+# With all its numbers and the prefix of a delivered file a name stays below the 255 bytes that file systems take.
+_LITERAL_BYTES = 150
 _FORBIDDEN = re.compile(r"[/\\{}\x00-\x1f\x7f]")
 
 
@@ -155,6 +157,8 @@ def _faults(template: FileNameTemplate) -> Iterator[str]:
         yield "holds a placeholder twice; name each once"
     if any(_FORBIDDEN.search(literal) for literal in literals):
         yield "holds a path separator, a stray brace or a control character; write a plain file name"
+    if len("".join(literals).encode(errors="replace")) > _LITERAL_BYTES:
+        yield f"has more than {_LITERAL_BYTES} bytes beside its placeholders; shorten it"
     if placeholders[:1] != (_BATCH_CODE,) or literals[0]:
         yield f"does not begin with {{{_BATCH_CODE}}}, by whose prefix DACS's upload batches find their files"
     if not set(_REQUIRED) <= set(placeholders):

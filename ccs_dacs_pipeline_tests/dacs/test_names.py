@@ -72,6 +72,7 @@ def test_thread_and_part_stand_before_the_whole_extension_of_a_zip(tail: str, na
         ("{batchCode}_{batchNumber}{rerunNumber}.csv", "nothing but digits"),
         ("{batchCode}_{batchNumber}0{rerunNumber}.csv", "nothing but digits"),
         ("{batchCode}_{batchNumber}_{rerunNumber}.csv.ZIP", "in capitals"),
+        ("{batchCode}_{batchNumber}_{rerunNumber}" + "é" * 80, "more than 150 bytes"),
     ],
 )
 def test_a_bad_template_is_refused_with_its_setting_and_the_reason(template: str, reason: str):
