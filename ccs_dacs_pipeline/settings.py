@@ -63,6 +63,10 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
 def _split_numbers(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -88,6 +92,8 @@ def _local(path: Path) -> Path:
 
 
 LocalPath = Annotated[Path, AfterValidator(_local)]
+# An empty path would be the present folder.
+OptionalFile = Annotated[LocalPath | None, BeforeValidator(_none_if_empty)]
 
 
 def named_dagster_home() -> Path | None:
@@ -121,7 +127,7 @@ class Settings(BaseSettings):
     ccs_client_secret: SecretStr | None = Field(None, description="client secret of OAuth")
     ccs_scope: str | None = Field(None, description="scope of OAuth")
     ccs_credentials_in_form: bool = Field(False, description="OAuth credentials in the form, not in a Basic header")
-    ccs_ca_file: LocalPath | None = Field(None, description="additional certificate authority (PEM)")
+    ccs_ca_file: OptionalFile = Field(None, description="additional certificate authority (PEM)")
     ccs_language: str = Field("en", pattern="^[A-Za-z0-9*,;=. -]+$", description="`Accept-Language` of every call")
     ccs_page_size: int = Field(2000, ge=1, le=10_000, description="entities per page")
     ccs_concurrency: int = Field(4, ge=1, le=64, description="pages under way at once")
@@ -135,31 +141,29 @@ class Settings(BaseSettings):
     upload_url: str = Field("", description="DACS's upload folder (default: `DATA_DIR/upload`)")
     frames_url: str = Field("", description="frames between assets (default: `DATA_DIR/frames`)")
     sftp_password: SecretStr | None = Field(None, description="password of the user in `sftp://` URLs")
-    sftp_key_file: LocalPath | None = Field(None, description="private key of the user in `sftp://` URLs")
+    sftp_key_file: OptionalFile = Field(None, description="private key of the user in `sftp://` URLs")
     sftp_key_passphrase: SecretStr | None = Field(None, description="passphrase of the private key")
-    sftp_known_hosts: LocalPath | None = Field(None, description="known host keys (default: `~/.ssh/known_hosts`)")
+    sftp_known_hosts: OptionalFile = Field(None, description="known host keys (default: `~/.ssh/known_hosts`)")
     sftp_sha256_command: str | None = Field(
         None, description="command of the server that prints a file's SHA-256, asked instead of reading files back"
     )
     extract_sftp_password: SecretStr | None = Field(None, description="the extract folder's own, over `SFTP_PASSWORD`")
-    extract_sftp_key_file: LocalPath | None = Field(None, description="the extract folder's own, over `SFTP_KEY_FILE`")
+    extract_sftp_key_file: OptionalFile = Field(None, description="the extract folder's own, over `SFTP_KEY_FILE`")
     extract_sftp_key_passphrase: SecretStr | None = Field(
         None, description="the extract folder's own, over `SFTP_KEY_PASSPHRASE`"
     )
-    extract_sftp_known_hosts: LocalPath | None = Field(
+    extract_sftp_known_hosts: OptionalFile = Field(
         None, description="the extract folder's own, over `SFTP_KNOWN_HOSTS`"
     )
     extract_sftp_sha256_command: str | None = Field(
         None, description="the extract folder's own, over `SFTP_SHA256_COMMAND`"
     )
     upload_sftp_password: SecretStr | None = Field(None, description="the upload folder's own, over `SFTP_PASSWORD`")
-    upload_sftp_key_file: LocalPath | None = Field(None, description="the upload folder's own, over `SFTP_KEY_FILE`")
+    upload_sftp_key_file: OptionalFile = Field(None, description="the upload folder's own, over `SFTP_KEY_FILE`")
     upload_sftp_key_passphrase: SecretStr | None = Field(
         None, description="the upload folder's own, over `SFTP_KEY_PASSPHRASE`"
     )
-    upload_sftp_known_hosts: LocalPath | None = Field(
-        None, description="the upload folder's own, over `SFTP_KNOWN_HOSTS`"
-    )
+    upload_sftp_known_hosts: OptionalFile = Field(None, description="the upload folder's own, over `SFTP_KNOWN_HOSTS`")
     upload_sftp_sha256_command: str | None = Field(
         None, description="the upload folder's own, over `SFTP_SHA256_COMMAND`"
     )
@@ -170,7 +174,7 @@ class Settings(BaseSettings):
     s3_addressing: Literal["path", "virtual"] = Field(
         "path", description="bucket in the `path`, or in the host name (`virtual`)"
     )
-    s3_ca_file: LocalPath | None = Field(None, description="additional certificate authority of the storage (PEM)")
+    s3_ca_file: OptionalFile = Field(None, description="additional certificate authority of the storage (PEM)")
     frames_keep: timedelta = Field(
         timedelta(days=14),
         ge=timedelta(),

@@ -340,6 +340,13 @@ class TestRefusals:
 class TestMissing:
     """A setting that is merely missing is refused only when it is needed."""
 
+    @pytest.mark.parametrize(
+        "name", ["CCS_CA_FILE", "SFTP_KEY_FILE", "SFTP_KNOWN_HOSTS", "UPLOAD_SFTP_KEY_FILE", "S3_CA_FILE"]
+    )
+    def test_an_empty_name_of_a_file_means_none_and_not_this_folder(self, put: Setter, name: str):
+        put(name, "")
+        assert loaded(name) is None
+
     @pytest.mark.parametrize("name", ["CCS_BASE_URL", "CCS_PASSWORD", "ACK_TOKEN", "EXTRACT_URL"])
     @pytest.mark.parametrize("empty", [False, True])
     def test_what_is_missing_is_refused_by_the_work_that_needs_it(self, put: Setter, name: str, empty: bool):
