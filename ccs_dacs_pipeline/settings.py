@@ -71,7 +71,10 @@ def _split_numbers(value: object) -> object:
     if not isinstance(value, str):
         return value
     pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    return {code.strip(): number.strip() for code, _, number in pairs}
+    numbers = {code.strip(): number.strip() for code, _, number in pairs}
+    if len(numbers) < len(pairs):
+        raise ValueError("names a batch code twice; give each its number once")
+    return numbers
 
 
 CommaList = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]

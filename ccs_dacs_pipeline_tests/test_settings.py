@@ -79,6 +79,7 @@ WRONG = {
         "C1-DCTIL=1;C1-DSPIL=2",
         "C1-DCTLI=100",
         "C1-DCTIL=1000000000",
+        "C1-DCTIL=1,C1-DCTIL=2",
     ],
     "MAX_FILE_BYTES": ["1023", "1 GiB", "2 GiB", "64 parsecs", "much", "-1", ""],
     "MANIFEST": ["true", "ON"],
