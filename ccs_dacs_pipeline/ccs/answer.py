@@ -105,11 +105,11 @@ class Answer(_Member):
             ValueError: `hasError` is missing, or a member is of a wrong type (`pydantic.ValidationError`).
         """
         default = {"messageCategory": category, "messageNumber": number}
-        messages = document.get("exceptionInfo") or []
+        messages = _plain_list(document.get("exceptionInfo"), ExceptionInfo)
         if document.get("hasError") is True and not messages:
             messages = [{"comments": NO_REASON}]
         if isinstance(messages, list):
-            messages = [_completed(message, {"sequence": n, **default}) for n, message in enumerate(messages, start=1)]
+            messages = [_message({"sequence": n, **default}, message) for n, message in enumerate(messages, start=1)]
         return cls.model_validate({**document, "exceptionInfo": messages})
 
     def to_json(self) -> dict[str, Any]:
@@ -120,8 +120,31 @@ class Answer(_Member):
         return body if self.external_ids is None else body | {"externalIds": self.external_ids}
 
 
-def _completed(message: object, default: Mapping[str, int]) -> object:
-    """A message with defaults for its missing and null members; what is no object is left for the validation."""
+def _plain_list(value: object, item: type[_Member]) -> object:
+    """The list of a plural member, which may be wrapped or be its one item alone; all else is left for the validation.
+
+    The same two shapes that CCS's own plural members may have, and the collapsed one (ccs-rest.md, JSON).
+    """
+    if not isinstance(value, dict):
+        return value or []
+    if value.keys() & {field.alias for field in item.model_fields.values()}:
+        return [value]
+    lists = [one for one in value.values() if isinstance(one, list)]
+    return lists[0] if len(lists) == 1 else value or []
+
+
+def _message(default: Mapping[str, int], message: object) -> object:
+    """A message with defaults for its missing and null members, and for those of its parameters."""
     if not isinstance(message, dict):
         return message
-    return {**default} | {name: value for name, value in message.items() if value is not None}
+    parameters = _plain_list(message.get("messageParameters"), MessageParameter)
+    if isinstance(parameters, list):
+        parameters = [_completed({"parameterSequence": n}, one) for n, one in enumerate(parameters, start=1)]
+    return _completed(default, {**message, "messageParameters": parameters})
+
+
+def _completed(default: Mapping[str, int], item: object) -> object:
+    """An object with defaults for its missing and null members; what is none is left for the validation."""
+    if not isinstance(item, dict):
+        return item
+    return {**default} | {name: value for name, value in item.items() if value is not None}

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ccs_dacs_pipeline.ccs import Answer, ExceptionInfo
+from ccs_dacs_pipeline.ccs.answer import NO_REASON
 
 NEGATIVE = {
     "hasError": True,
@@ -84,9 +85,66 @@ def test_missing_members_of_a_message_have_defaults_and_messages_are_numbered() 
     )
 
 
+MESSAGE = {"sequence": 1, "messageCategory": 7, "messageNumber": 12, "comments": "too-long: Name"}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [MESSAGE],
+        {"exceptionInfoList": [MESSAGE]},
+        {"anyName": [MESSAGE], "note": "ignored"},
+        MESSAGE,
+    ],
+)
+def test_messages_come_plain_wrapped_or_collapsed(messages: object) -> None:
+    answer = Answer.from_json({"hasError": True, "exceptionInfo": messages})
+    assert answer.to_json()["exceptionInfo"] == [{**MESSAGE, "messageParameters": []}]
+
+
+PARAMETER = {"parameterSequence": 1, "messageParameterValue": "Name"}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        [PARAMETER],
+        {"messageParametersList": [PARAMETER]},
+        PARAMETER,
+        [{"parameterSequence": None, "messageParameterValue": "Name"}],
+    ],
+)
+def test_parameters_of_a_message_come_so_too(parameters: object) -> None:
+    document = {"hasError": True, "exceptionInfo": [{**MESSAGE, "messageParameters": parameters}]}
+    assert Answer.from_json(document).to_json()["exceptionInfo"] == [{**MESSAGE, "messageParameters": [PARAMETER]}]
+
+
+@pytest.mark.parametrize("nothing", [None, [], {}, {"exceptionInfoList": []}])
+def test_no_messages_in_any_shape_are_none(nothing: object) -> None:
+    assert Answer.from_json({"hasError": False, "exceptionInfo": nothing}) == Answer.positive()
+    (message,) = Answer.from_json({"hasError": True, "exceptionInfo": nothing}).exception_info
+    assert message.comments == NO_REASON
+
+
+def test_a_parameter_without_a_value_is_an_empty_one() -> None:
+    parameters = [{"messageParameterValue": None}, {}]
+    answer = Answer.from_json({"hasError": True, "exceptionInfo": [{**MESSAGE, "messageParameters": parameters}]})
+    assert [one.parameter_sequence for one in answer.exception_info[0].message_parameters] == [1, 2]
+    assert {one.message_parameter_value for one in answer.exception_info[0].message_parameters} == {""}
+
+
 @pytest.mark.parametrize(
     "document",
-    [{}, {"hasError": None}, {"hasError": "false"}, {"hasError": 0}, {"hasError": True, "exceptionInfo": ["text"]}],
+    [
+        {},
+        {"hasError": None},
+        {"hasError": "false"},
+        {"hasError": 0},
+        {"hasError": True, "exceptionInfo": ["text"]},
+        {"hasError": True, "exceptionInfo": {"one": [MESSAGE], "other": [MESSAGE]}},
+        {"hasError": True, "exceptionInfo": {"note": "text"}},
+        {"hasError": True, "exceptionInfo": [{"messageParameters": {"one": [], "other": []}}]},
+    ],
 )
 def test_what_is_no_verdict_is_refused(document: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"hasError|exceptionInfo"):
