@@ -5,6 +5,7 @@ Every acknowledgement is stored durably before it is answered; taking it to CCS 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import from_json
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
@@ -32,6 +34,8 @@ _MOST_ITEMS = 200_000
 _PER_TRANSACTION = 5000
 # SQLite's writers look ten times a second whether it is their turn: one that waits must see it between two of ours.
 _PAUSE_SECONDS = 0.1
+# A caller that falls silent would hold its connection for ever, and the end of the service with it.
+_BODY_SECONDS = 60.0
 _REASONS = 3
 _TEXT = 80
 _UNCARRIED = "item: JSON cannot carry it: NaN, Infinity, half a surrogate pair, or nested too deep"
@@ -84,13 +88,14 @@ class TooLargeError(Exception):
     """A body is over ACK_MAX_BYTES."""
 
 
-def inbox(ledger: Ledger, caller: Caller, *, max_bytes: int) -> Starlette:
+def inbox(ledger: Ledger, caller: Caller, *, max_bytes: int, body_seconds: float = _BODY_SECONDS) -> Starlette:
     """Returns the inbox as an ASGI application.
 
     Args:
         ledger: where acknowledgements are stored.
         caller: what callers must present.
         max_bytes: largest body it takes.
+        body_seconds: the longest that a body may take to come.
     """
 
     async def acknowledge(request: Request) -> JSONResponse:
@@ -101,9 +106,15 @@ def inbox(ledger: Ledger, caller: Caller, *, max_bytes: int) -> Starlette:
                 headers={"WWW-Authenticate": "Basic" if isinstance(caller, BasicCaller) else "Bearer"},
             )
         try:
-            body = await _body(request, max_bytes)
+            async with asyncio.timeout(body_seconds):
+                body = await _body(request, max_bytes)
         except TooLargeError:
             return JSONResponse({"reason": f"the body is over {max_bytes} bytes; post fewer at once"}, status_code=413)
+        except TimeoutError:
+            reason = f"the body has not come within {body_seconds:g} s; post the same again"
+            return JSONResponse({"reason": reason}, status_code=408, headers={"Connection": "close"})
+        except ClientDisconnect:  # nobody reads this, but left to the server it is a traceback
+            return JSONResponse({"reason": "the body is cut off"}, status_code=400)
         return await run_in_threadpool(_take, ledger, body)
 
     async def health(_: Request) -> JSONResponse:

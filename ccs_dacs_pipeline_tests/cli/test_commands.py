@@ -585,6 +585,16 @@ class TestServices:
 
         assert nowhere.with_site(parked) == 1
 
+    def test_a_caller_that_goes_away_in_mid_body_leaves_no_traceback(self, nowhere: Operator):
+        port = free_port()
+        with nowhere.serving("acks", "serve", "--port", str(port), ACK_AUTH="bearer", ACK_TOKEN="t") as inbox:
+            assert inbox.stderr is not None
+            inbox.stderr.readline()
+            lines = ("POST /acknowledgements HTTP/1.1", "Host: inbox", "Authorization: Bearer t", "Content-Length: 100")
+            with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as caller:
+                caller.sendall("\r\n".join([*lines, "", "["]).encode())
+            assert httpx.get(f"http://127.0.0.1:{port}/health").json() == {"status": "ok"}
+
     def test_an_inbox_whose_port_is_taken_fails_and_names_it(self, nowhere: Operator):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]

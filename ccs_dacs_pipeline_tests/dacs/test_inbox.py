@@ -87,9 +87,10 @@ class Inbox:
 
 
 @contextmanager
-def serve(ledger: Ledger, caller: Caller = USER) -> Iterator[Inbox]:
+def serve(ledger: Ledger, caller: Caller = USER, **bounds: float) -> Iterator[Inbox]:
     """Serves an inbox on a free port."""
-    server = uvicorn.Server(uvicorn.Config(inbox(ledger, caller, max_bytes=MAX_BYTES), log_level="error"))
+    application = inbox(ledger, caller, max_bytes=MAX_BYTES, **bounds)
+    server = uvicorn.Server(uvicorn.Config(application, log_level="error"))
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -232,6 +233,23 @@ def test_a_body_of_just_the_limit_is_taken(both: Inbox):
     assert both.post_bytes(body.ljust(MAX_BYTES + 1)).status_code == 413
 
 
+@pytest.mark.parametrize("begun", [b"", b"[", b'[{"syncRequestId": "1", "hasError": false}'])
+def test_a_body_that_does_not_come_to_its_end_is_not_waited_for(tmp_path: Path, begun: bytes):
+    with Ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        ledger.migrate()
+        with serve(ledger, body_seconds=0.2) as served:
+            address = (served.client.base_url.host, served.client.base_url.port or 0)
+            head = (
+                f"POST /acknowledgements HTTP/1.1\r\nHost: inbox\r\n{served.credential}\r\nContent-Length: 100\r\n\r\n"
+            )
+            with socket.create_connection(address, timeout=10) as connection, connection.makefile("rb") as answer:
+                connection.sendall(head.encode() + begun)
+                whole = answer.read()  # to the end of the connection
+            assert whole.startswith(b"HTTP/1.1 408 ")
+            assert whole.endswith(b'{"reason":"the body has not come within 0.2 s; post the same again"}')
+            assert served.stored == []
+
+
 # 422 and refusals of single items
 
 BAD = [
@@ -341,6 +359,15 @@ def test_an_answer_is_kept_as_ccs_is_to_get_it(both: Inbox):
     assert payloads["1"] == {"hasError": False, "externalIds": ids}
     assert payloads["2"]["hasError"] is True
     assert len(payloads["2"]["exceptionInfo"]) == 1  # without a message CCS would take it as positive
+
+
+def test_messages_that_an_object_wraps_are_kept_as_a_list(both: Inbox):
+    message = {"messageCategory": 7, "messageNumber": 12, "comments": "too-long: Name"}
+    answer = both.post(item("1", has_error=True, exceptionInfo={"exceptionInfoList": [message]}))
+    assert (answer.status_code, answer.json()) == (200, NOTHING | {"parked": 1})
+    with both.ledger.read() as db:
+        payload = db.execute(sa.select(acknowledgements.c.payload)).scalar_one()
+    assert payload["exceptionInfo"] == [{"sequence": 1, **message, "messageParameters": []}]
 
 
 def test_external_ids_of_any_depth_are_stored_or_refused(both: Inbox):
