@@ -193,6 +193,13 @@ class Worker:
         with self.site.ledger.read() as db:
             batches = life.owned(db, owner)
             lines = report.batch_lines(db, batches)
+            snapshot = life.gate_holder(db)
+        if batches[0].aside is Aside.HELD:
+            say(
+                f"{owner} is {batches[0].reason}, and goes on with the next `ccs-dacs sync` after that is finished "
+                f"(`ccs-dacs initial`) or given up (`ccs-dacs batch abort initial-{snapshot}`)."
+            )
+            return {"batches": lines}
         if not all(batch.reached(Stage.DELIVERED) for batch in batches):
             raise Problem(f"{owner} is {batches[0].state}, not delivered: {batches[0].reason or 'see its last run.'}")
         return {"batches": lines}

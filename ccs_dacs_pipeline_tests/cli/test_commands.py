@@ -544,6 +544,21 @@ class TestGate:
         assert "snapshot 1 holds the gate" in resync.said
         assert "`ccs-dacs batch abort initial-1`" in resync.said
 
+    def test_a_batch_that_is_replayed_or_resumed_meanwhile_waits_and_says_for_what(self, site: Operator):
+        site.world.ccs.change(3, kinds=["person_phone"])
+        assert site.run("sync").code == 0
+        site.with_site(lambda one: start.start_snapshot(one, 1, 1))
+        for word in ("replay", "resume"):
+            done = site.run("batch", word, "delta-1", "--json")
+            assert (done.code, done.json["batches"][0]["state"]) == (0, "held"), done.err
+            assert done.said == (
+                "delta-1 is held by snapshot 1, and goes on with the next `ccs-dacs sync` after that is finished "
+                "(`ccs-dacs initial`) or given up (`ccs-dacs batch abort initial-1`)."
+            )
+        site.with_site(lambda one: start.give_up(one, "initial-1"))
+        (sent,) = site.run("sync", "--json").json["batches"]
+        assert (sent["key"], sent["state"], sent["rerun"]) == ("delta-1", "delivered", 1)
+
 
 class TestResyncAndReplay:
     """Sending again."""
