@@ -53,6 +53,21 @@ _BUSINESS_ERRORS = (
     httpx.codes.GONE,
     httpx.codes.UNPROCESSABLE_ENTITY,
 )
+_TOKEN_REFUSALS = (
+    httpx.codes.BAD_REQUEST,
+    httpx.codes.UNAUTHORIZED,
+    httpx.codes.FORBIDDEN,
+    httpx.codes.NOT_FOUND,
+)
+# RFC 6749, 5.2. Nothing else is repeated of what an endpoint says about a credential.
+_OAUTH_ERRORS = (
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+)
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "ccs-dacs"}
 LONGEST_WAIT = 1e9
 """Seconds; a longer `Retry-After` is read as this, which still is a date."""
@@ -305,6 +320,8 @@ class _Tokens:
         auth = None if self._auth.credentials_in_form else basic
         try:
             reply = _exchange(self._http, call, headers={}, auth=auth, deadline=deadline, max_bytes=ERROR_BYTES)
+            if reply.status in _TOKEN_REFUSALS:
+                raise Permanent(str(call), _token_refusal(reply), reply.status)
             body = _accept(call, reply)
         except _Fault as fault:
             raise _Fault(
@@ -321,6 +338,18 @@ class _Tokens:
         except Malformed as error:
             raise Permanent(str(call), f"no token: {error}; check CCS_TOKEN_URL") from None
         return _access_token(call, document), asked + _usable_seconds(document)
+
+
+def _token_refusal(reply: _Reply) -> str:
+    """Why the endpoint gives no token, in its own word where that is one of the standard's, and what to look after."""
+    word = None
+    with suppress(Malformed):
+        word = decode_object(reply.body).get("error")
+    told = f" ({word})" if word in _OAUTH_ERRORS else ""
+    return (
+        f"refused with {reply.status}{told}: check CCS_TOKEN_URL, CCS_CLIENT_ID, CCS_CLIENT_SECRET, CCS_SCOPE and "
+        "CCS_CREDENTIALS_IN_FORM"
+    )
 
 
 def _access_token(call: _Call, document: dict[str, Any]) -> str:

@@ -201,6 +201,26 @@ def test_without_a_token_the_call_is_not_made_and_the_error_is_not_ccs_s_own(sta
 
 
 @pytest.mark.parametrize(
+    ("answer", "refusal"),
+    [
+        (reply({"error": "invalid_scope", "error_description": SECRET}, status=400), "400 (invalid_scope)"),
+        (reply({"error": SECRET}, status=400), "400"),
+        (reply({"error": ["invalid_client"]}, status=401), "401"),
+        (reply(b"<html>Not found</html>", status=404), "404"),
+    ],
+)
+def test_a_refused_token_names_the_settings_of_the_token_endpoint(start: Start, answer: bytes, refusal: str) -> None:
+    with Server(in_turn(answer)) as tokens:
+        client, _ = start(guarded("t1"), auth=oauth(tokens))
+        with pytest.raises(Permanent) as error:
+            client.health()
+    assert str(error.value) == (
+        f"POST /oauth/token: no token: refused with {refusal}: check CCS_TOKEN_URL, CCS_CLIENT_ID, CCS_CLIENT_SECRET, "
+        "CCS_SCOPE and CCS_CREDENTIALS_IN_FORM"
+    )
+
+
+@pytest.mark.parametrize(
     ("base_url", "auth", "fault"),
     [
         ("https://ccs.example.com", None, "for loopback hosts only"),
