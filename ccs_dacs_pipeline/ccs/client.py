@@ -51,6 +51,8 @@ _BUSINESS_ERRORS = (
     httpx.codes.BAD_REQUEST,
     httpx.codes.CONFLICT,
     httpx.codes.GONE,
+    # Mostly of a gateway, but of this one body: another answer may be shorter.
+    httpx.codes.REQUEST_ENTITY_TOO_LARGE,
     httpx.codes.UNPROCESSABLE_ENTITY,
 )
 _TOKEN_REFUSALS = (
@@ -524,7 +526,7 @@ def _accept(call: _Call, reply: _Reply) -> bytes:
 
 
 def _is_business_error(status: int, problem: Problem) -> bool:
-    """Whether CCS itself refuses this one call, not a gateway or a missing right or service every call of its kind."""
+    """Whether this one call is refused, not by a gateway or a missing right or service every call of its kind."""
     return status in _BUSINESS_ERRORS or (status == httpx.codes.NOT_FOUND and problem != Problem())
 
 

@@ -260,3 +260,10 @@ def test_a_gateway_may_refuse_without_json(start: Start, status: int, body: byte
         client.transition("1", Answer.positive())
     assert not isinstance(error.value, Rejected)
     assert error.value.status == status
+
+
+def test_a_body_that_is_too_large_for_a_gateway_is_about_this_one_call(start: Start) -> None:
+    client, server = start(in_turn(reply(b"<html>Request Entity Too Large</html>", status=413)))
+    with pytest.raises(Rejected, match="refused with 413"):
+        client.transition("1", Answer.positive({"entityIdList": ["long"]}))
+    assert len(server.requests) == 1

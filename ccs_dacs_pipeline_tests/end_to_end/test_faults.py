@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ccs_dacs_pipeline.ccs import BadAnswer, CcsError, IncompleteRange, Permanent, RetryAfterTooLong, Transient
+from ccs_dacs_pipeline.ledger import requests
+from ccs_dacs_pipeline.ledger.leases import ACKNOWLEDGEMENTS
 from ccs_dacs_pipeline.ledger.life import Aside, resume
-from ccs_dacs_pipeline.ledger.report import unfinished
+from ccs_dacs_pipeline.ledger.report import answers_due, unfinished
 from ccs_dacs_pipeline.sandbox import faults
 from ccs_dacs_pipeline.sandbox.faults import Fault, Faults
 from ccs_dacs_pipeline.settings import PREFIX, load_settings
+from ccs_dacs_pipeline.sync.settle import settle
 from ccs_dacs_pipeline_tests import steps
 from ccs_dacs_pipeline_tests.conditions import Watcher, broken, settle_down
+from ccs_dacs_pipeline_tests.steps import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,6 +128,24 @@ def test_a_burst_longer_than_the_budget_leaves_a_claim_that_the_next_pass_finish
     faulty.faults.script(faults.status(503), where=faults.searches, after=8, times=10**6)
     with pytest.raises(Transient):
         steps.incremental(faulty.site)
+    faulty.faults.stop()
+    faulty.recover()
+
+
+def test_an_answer_that_a_gateway_finds_too_large_holds_up_no_other(faulty):
+    steps.initial(faulty.site)
+    faulty.world.sandbox.ccs.change(CHANGES, seed=1)
+    steps.incremental(faulty.site)
+    faulty.world.sandbox.dacs.wait_until_idle()
+    with faulty.site.ledger.read() as db:
+        largest = requests.unanswered(db, 1)[0][0]  # answers are told in the order of the ids
+    faulty.faults.script(faults.status(413), where=lambda call: call.path.endswith(largest), times=10**6)
+    with held(faulty.site, ACKNOWLEDGEMENTS) as lease:
+        settled = settle(faulty.site, lease)
+    assert settled.still_due == [largest]
+    assert settled.by_settlement.total() > 1
+    with faulty.site.ledger.read() as db:
+        assert answers_due(db) == 1
     faulty.faults.stop()
     faulty.recover()
 
