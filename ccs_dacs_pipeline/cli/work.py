@@ -10,6 +10,7 @@ import time
 import uuid
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, I
 from ccs_dacs_pipeline.ledger import LedgerError, contents, foreign, life, report, requests
 from ccs_dacs_pipeline.ledger.leases import ACKNOWLEDGEMENTS, INCREMENTAL, SNAPSHOTS, TRANSFERS, LeaseHeldError
 from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage
+from ccs_dacs_pipeline.ledger.requests import Outcome
 from ccs_dacs_pipeline.ledger.schema import journal
 from ccs_dacs_pipeline.partitions import SYNC_BATCH, KeyRefusedError, Mode, SyncBatch, snapshot_number
 from ccs_dacs_pipeline.sensors import tags_of
@@ -46,6 +48,11 @@ if TYPE_CHECKING:
 FAILURES = (Problem, LedgerError, CcsError, FolderError)
 _POLL_SECONDS = 0.5
 _ID_LENGTH = 10
+_WHY_LEFT_OUT = {
+    Outcome.QUARANTINED: "a rule is broken, see `ccs-dacs quarantine list`",
+    Outcome.NOT_ELIGIBLE: "by the settings of eligibility it is not to be sent",
+    Outcome.GONE: "CCS does not have it",
+}
 # Above the step of the ledger's clock, or the look after the wait may come too early by a thousandth.
 _CLOCK_STEP = 0.05
 # How Dagster names the classes of this package's errors.
@@ -310,9 +317,18 @@ class Worker:
                 say(f"{len(left)} of the entities are in unfinished batches and go with those, for example {left[0]}.")
             self._run(INCREMENTAL_SYNC, key)
             figures = self._delivered(key.owner)
+            self._say_what_is_left_out(key)
             for children in self._send_children():
                 figures["batches"] += self._delivered(children.owner)["batches"]
             return figures
+
+    def _say_what_is_left_out(self, key: SyncBatch) -> None:
+        """Says which of the chosen entities were not sent, and why: a file without them tells nobody."""
+        with self.site.ledger.read() as db:
+            found = report.left_out(db, life.get(db, key))
+        for (why, entity), group in groupby(found, key=lambda one: one[:2]):
+            ids = [one for _, _, one in group]
+            say(f"{len(ids)} {entity} of {key} not sent, for example {ids[0]}: {_WHY_LEFT_OUT[Outcome(why)]}.")
 
     def release(self, entity: str, ids: Sequence[str], *, wait: float) -> dict[str, Any]:
         """Sends quarantined records anew, as a resync; one that still breaks a rule stays quarantined.

@@ -12,6 +12,7 @@ from ccs_dacs_pipeline.ledger.life import UNFINISHED, Aside, Batch, Stage, gate_
 from ccs_dacs_pipeline.ledger.requests import ANSWERABLE, Outcome, Settlement
 from ccs_dacs_pipeline.ledger.schema import (
     acknowledgements,
+    batch_entities,
     batches,
     files,
     quarantine,
@@ -38,6 +39,7 @@ _ENDS_OF_WRITTEN = (
     Settlement.CLOSED,
     Settlement.ON_DELIVERY,
 )
+_LEFT_OUT = (Outcome.QUARANTINED, Outcome.NOT_ELIGIBLE, Outcome.GONE)
 _SEALED = (Stage.SEALED, Stage.PUBLISHING, Stage.DELIVERED, Stage.SETTLED)
 
 
@@ -100,6 +102,13 @@ def outcomes(db: Connection, batch: Batch) -> dict[str, int]:
     counted = sa.select(requests.c.outcome, sa.func.count()).where(requests.c.batch == str(batch.key))
     rows = db.execute(counted.group_by(requests.c.outcome))
     return {str(outcome or "undecided"): number for outcome, number in rows}
+
+
+def left_out(db: Connection, batch: Batch) -> list[tuple[str, str, str]]:
+    """Returns the entities that a delta or resync was to send and does not: why, entity and id."""
+    columns = (batch_entities.c.outcome, batch_entities.c.entity, batch_entities.c.entity_id)
+    mine = (batch_entities.c.batch == str(batch.key)) & batch_entities.c.outcome.in_(_LEFT_OUT)
+    return [(why, entity, one) for why, entity, one in db.execute(sa.select(*columns).where(mine).order_by(*columns))]
 
 
 def settlements(db: Connection, batch: Batch) -> dict[str, int]:

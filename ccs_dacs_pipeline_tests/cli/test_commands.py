@@ -570,6 +570,10 @@ class TestResyncAndReplay:
         sent = story.operator.run("resync", "--entity", "contact", "--ids", str(ids), "--json")
         (batch,) = sent.json["batches"]
         assert (sent.code, batch["mode"], batch["rows"]) == (0, "resync", 3)
+        ids.write_text(f"0000000001\n{chosen[0]}\n")
+        partly = story.operator.run("resync", "--entity", "contact", "--ids", str(ids), "--json")
+        assert (partly.code, partly.json["batches"][0]["rows"]) == (0, 1)
+        assert partly.said == "1 contact of resync-2 not sent, for example 0000000001: CCS does not have it."
         nobody = story.operator.run("resync", "--entity", "contact", "--low", "0000000000", "--high", "0000000001")
         assert nobody.code == 1
         assert "CCS has no contact whose id is from 0000000000 to 0000000001" in nobody.said

@@ -177,10 +177,12 @@ class TestOperator:
         assert work.quarantined(world.site) == []
         assert set(agreements) <= held(world, "metered_service")
 
-    def test_one_that_still_breaks_a_rule_stays(self, world, family):
+    def test_one_that_still_breaks_a_rule_stays_and_is_named(self, world, family, capsys):
         person, _ = family
         world.initial()
         world.worker.release("contact", [person], wait=5)
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"1 contact of resync-1 not sent, for example {person}: a rule is broken" in said
         assert [(one["id"], one["batch"]) for one in work.quarantined(world.site)] == [(person, "resync-1")]
 
     def test_a_rejected_record_is_listed_no_more_and_its_children_still_wait(self, world, family):
