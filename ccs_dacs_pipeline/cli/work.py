@@ -233,16 +233,11 @@ class Worker:
             keys = [batch.key for batch in self._unfinished_deltas()]
             until = start.latest_pending(self.site)
             problems = self._run_each(keys)
-            while until is not None and self._is_pending(until):
-                with self.site.ledger.read() as db:
-                    key = SyncBatch(Mode.DELTA, life.highest_number(db, Mode.DELTA) + 1)
-                self._run(INCREMENTAL_SYNC, key)
-                with self.site.ledger.read() as db:
-                    batch = life.find(db, key)
-                if batch is None or batch.aside is Aside.HELD:
-                    break
-                keys.append(key)
-            keys += self._send_children()
+            try:
+                keys += self._send_pending(until)
+                keys += self._send_children()
+            except Problem as problem:
+                problems.append(str(problem))
             with self.site.ledger.read() as db:
                 snapshot = life.gate_holder(db)
                 batches = [life.get(db, key) for key in keys]
@@ -255,6 +250,24 @@ class Worker:
         if not keys:
             say("nothing pending")
         return {"batches": lines, "held": None}
+
+    def _send_pending(self, until: datetime | None) -> list[SyncBatch]:
+        """Sends what is pending and was created up to a moment; says in which batches.
+
+        Raises:
+            Problem: a run failed, and with it the rest of this pass.
+        """
+        keys: list[SyncBatch] = []
+        while until is not None and self._is_pending(until):
+            with self.site.ledger.read() as db:
+                key = SyncBatch(Mode.DELTA, life.highest_number(db, Mode.DELTA) + 1)
+            self._run(INCREMENTAL_SYNC, key)
+            with self.site.ledger.read() as db:
+                batch = life.find(db, key)
+            if batch is None or batch.aside is Aside.HELD:
+                break
+            keys.append(key)
+        return keys
 
     def _send_children(self) -> list[SyncBatch]:
         """Sends again what was sent while its parent was withheld, once that is delivered; says in which batches."""

@@ -338,6 +338,16 @@ class TestOperator:
         world.sync()
         world.assert_quiet()
 
+    def test_a_new_batch_that_fails_too_does_not_hide_the_one_before(self, world):
+        world.sandbox.ccs.touch("person", a_person(world))
+        world.worker.sync(wait=5)
+        with world.site.ledger.write() as db:
+            life.replay(db, "delta-1")
+        world.site.frames.delete("delta-1")  # lost: no attempt at the replay can succeed
+        self.break_interface(world)
+        with pytest.raises(Problem, match=r"delta-1 failed: .*; delta-2 failed: 30 of 30 person records are bad"):
+            world.worker.sync(wait=5)
+
     def test_an_abort_answers_the_requests_and_frees_the_entities(self, world):
         world.initial()
         self.break_interface(world)
