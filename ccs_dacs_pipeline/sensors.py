@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from sqlalchemy.engine import Connection
 
+from ccs_dacs_pipeline.assets.batch import highest_begun
 from ccs_dacs_pipeline.assets.work import HOLDER_TAG, PARTITIONS
 from ccs_dacs_pipeline.ccs import CcsError
 from ccs_dacs_pipeline.folders import FolderError
@@ -30,7 +31,7 @@ from ccs_dacs_pipeline.ledger.life import Aside, Batch, Stage, gate_holder, high
 from ccs_dacs_pipeline.ledger.report import answers_due, unfinished
 from ccs_dacs_pipeline.ledger.requests import unanswered
 from ccs_dacs_pipeline.ledger.store import marked
-from ccs_dacs_pipeline.partitions import SYNC_BATCH, KeyRefusedError, Mode, SyncBatch
+from ccs_dacs_pipeline.partitions import Mode, SyncBatch
 from ccs_dacs_pipeline.settings import SettingsError
 from ccs_dacs_pipeline.sync.foreign import look
 from ccs_dacs_pipeline.sync.settle import LOOKED
@@ -76,7 +77,7 @@ class View:
         snapshot_active: whether a command works on a snapshot.
         pending: pending requests in CCS.
         blocked: pending requests that the last pick found to be waiting for unfinished batches.
-        highest: the highest delta number in ledger and partitions.
+        highest: the highest delta number that was begun.
         highest_resync: the same of resyncs.
         children: entities to be sent again, since their parents are delivered by now.
         trouble: why CCS could not be asked.
@@ -292,24 +293,11 @@ def _view(context: dg.SensorEvaluationContext, site: Site) -> View:
             snapshot_active=held_by_other(db, SNAPSHOTS, grace=grace),
             pending=pending,
             blocked=marked(db, BLOCKED) or 0,
-            highest=max(highest_number(db, Mode.DELTA), highest_partition(context.instance, Mode.DELTA)),
-            highest_resync=max(highest_number(db, Mode.RESYNC), highest_partition(context.instance, Mode.RESYNC)),
+            highest=max(highest_number(db, Mode.DELTA), highest_begun(context.instance, Mode.DELTA)),
+            highest_resync=max(highest_number(db, Mode.RESYNC), highest_begun(context.instance, Mode.RESYNC)),
             children=len(orphans.ready(db, 1)),
             trouble=trouble,
         )
-
-
-def highest_partition(instance: dg.DagsterInstance, mode: Mode) -> int:
-    """Returns the highest batch number of a mode among the partitions, 0 when there is none."""
-    numbers = [0]
-    for key in instance.get_dynamic_partitions(SYNC_BATCH):
-        try:
-            batch = SyncBatch.parse(key)
-        except KeyRefusedError:
-            continue
-        if batch.mode is mode:
-            numbers.append(batch.number)
-    return max(numbers)
 
 
 def acknowledgements_sensor(*, running: bool) -> dg.SensorDefinition:

@@ -1,15 +1,17 @@
 """The asset `ccs/sync_batch`: the batch itself, created and claimed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
-from ccs_dacs_pipeline.assets.work import OWNERS, PARTITIONS, working
+from ccs_dacs_pipeline.assets.work import OWNERS, PARTITIONS, Work, working
 from ccs_dacs_pipeline.entities import ENTITIES
+from ccs_dacs_pipeline.ledger.life import BatchStateError, find, highest_number
 from ccs_dacs_pipeline.ledger.report import outcomes
 from ccs_dacs_pipeline.ledger.requests import claims
-from ccs_dacs_pipeline.partitions import Mode
+from ccs_dacs_pipeline.partitions import KeyRefusedError, Mode, SyncBatch
 from ccs_dacs_pipeline.sync.start import Nothing, begin
 
 KEY = dg.AssetKey(["ccs", "sync_batch"])
@@ -33,6 +35,7 @@ def sync_batch_asset() -> dg.AssetsDefinition:
     )
     def sync_batch(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         with working(context) as work:
+            _refuse_unless_next(work, context.instance)
             batch = begin(work.site, work.key, work.lease)
             if isinstance(batch, Nothing):
                 context.log.info(f"{work.key}: {batch.reason}")
@@ -50,3 +53,49 @@ def sync_batch_asset() -> dg.AssetsDefinition:
             yield dg.MaterializeResult(metadata=metadata)
 
     return sync_batch
+
+
+def highest_begun(instance: dg.DagsterInstance, mode: Mode) -> int:
+    """Returns the highest number of the batches of a mode that Dagster has seen begun, 0 when there is none.
+
+    They count beside the ledger's, which may be lost. A partition that was only named, by hand, does not.
+    """
+    numbers = [0]
+    for key in instance.get_materialized_partitions(KEY):
+        try:
+            batch = SyncBatch.parse(key)
+        except KeyRefusedError:
+            continue
+        if batch.mode is mode:
+            numbers.append(batch.number)
+    return max(numbers)
+
+
+def _refuse_unless_next(work: Work, instance: dg.DagsterInstance) -> None:
+    """Refuses to begin a batch out of turn: one high number, made by hand, and all later ones would be above it.
+
+    Raises:
+        BatchStateError: there is no such batch, and its number is not the one that comes next; names the way out.
+    """
+    mode, number = work.key.mode, work.key.number
+    with work.site.ledger.read() as db:
+        if find(db, work.key) is not None:
+            return
+        highest = highest_number(db, mode)
+    next_number = max(highest, highest_begun(instance, mode)) + 1
+    # From the ledger's own next number on: the commands go by that alone, also when Dagster has seen higher ones.
+    if highest < number <= next_number:
+        return
+    next_key = replace(work.key, number=next_number)
+    raise BatchStateError(
+        f"There is no batch {work.key}, and the next one would be {next_key}. {_beginning(work.key)}. Delete the "
+        f"partition {work.key}: nothing hangs on it."
+    )
+
+
+def _beginning(key: SyncBatch) -> str:
+    if key.mode is Mode.INITIAL:
+        return f"A snapshot begins with `ccs-dacs initial --shards {key.shards}`, which makes its keys"
+    if key.mode is Mode.RESYNC:
+        return "A resync begins with `ccs-dacs resync`, which makes its key"
+    return "A delta begins with `ccs-dacs sync`, or by the sensor pending_sync_requests, which make its key"

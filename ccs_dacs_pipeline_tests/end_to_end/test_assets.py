@@ -163,6 +163,31 @@ def test_a_key_of_the_wrong_kind_is_refused_with_the_right_job(world, job, key, 
     assert said in failure(run_job(world, job, key))
 
 
+@pytest.mark.parametrize(
+    ("key", "next_one", "way"),
+    [
+        ("delta-900", "delta-2", "`ccs-dacs sync`"),
+        ("initial-7-02of03", "initial-2-02of03", "`ccs-dacs initial --shards 3`"),
+        ("initial-1-01of03", "initial-2-01of03", "`ccs-dacs initial --shards 3`"),
+        ("resync-9", "resync-1", "`ccs-dacs resync`"),
+    ],
+)
+def test_a_key_made_by_hand_begins_nothing_unless_it_comes_next(world, key, next_one, way):
+    world.initial()
+    world.sandbox.ccs.change(5)
+    world.sync()
+    world.sandbox.ccs.change(5, seed=2)
+    before = world.status()
+    refused = failure(materialize(world, key, "ccs/sync_batch"))
+    assert f"There is no batch {key}" in refused
+    assert next_one in refused
+    assert way in refused
+    assert world.status() == before
+    assert [line["key"] for line in world.sync()["batches"]] == ["delta-2"]
+    world.initial()
+    assert world.status()["batches"][-1]["key"] == "initial-2-01of01"
+
+
 @pytest.mark.parametrize(("name", "said"), [("ccs/person", "ccs/sync_batch"), ("upload/delivery", "sync_batch")])
 def test_an_asset_without_what_it_needs_names_it(world, name, said):
     assert said in failure(materialize(world, SHARD, name))

@@ -16,7 +16,8 @@ import dagster as dg
 import pytest
 
 from ccs_dacs_pipeline.jobs import INCREMENTAL_SYNC
-from ccs_dacs_pipeline.partitions import SYNC_BATCH
+from ccs_dacs_pipeline.ledger.life import highest_number
+from ccs_dacs_pipeline.partitions import SYNC_BATCH, Mode, SyncBatch
 from ccs_dacs_pipeline.settings import PREFIX
 from ccs_dacs_pipeline_tests.conditions import Watcher, broken
 
@@ -88,7 +89,8 @@ def test_two_daemons_and_two_launches_of_one_partition_have_one_effect(world, en
         watcher = stack.enter_context(Watcher(Path(world.settings.folder("upload"))))
         processes = [stack.enter_context(daemon(environment, log)) for _ in range(2)]
         for round_ in range(ROUNDS):
-            key = f"delta-{1000 * (round_ + 1)}"
+            with world.site.ledger.read() as db:
+                key = str(SyncBatch(Mode.DELTA, highest_number(db, Mode.DELTA) + 1))
             world.sandbox.ccs.change(CHANGES, seed=round_)
             instance.add_dynamic_partitions(SYNC_BATCH, [key])
             for one in [launch(environment, key) for _ in range(2)]:

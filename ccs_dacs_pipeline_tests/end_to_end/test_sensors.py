@@ -19,6 +19,7 @@ from ccs_dacs_pipeline.ledger.leases import INCREMENTAL, TRANSFERS
 from ccs_dacs_pipeline.ledger.schema import batches
 from ccs_dacs_pipeline.ledger.schema import orphans as orphan_rows
 from ccs_dacs_pipeline.partitions import SYNC_BATCH, SyncBatch
+from ccs_dacs_pipeline_tests.end_to_end.test_recover import lose_ledger
 from ccs_dacs_pipeline_tests.folders.files import put
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class TestDeadRuns:
         world.sandbox.ccs.change(3)
         world.instance.add_dynamic_partitions(SYNC_BATCH, ["delta-1"])
         started_run(world, INCREMENTAL_SYNC, "delta-1", ago=timedelta(minutes=1))
-        assert tick(world, PENDING) == ["delta-2"]
+        assert tick(world, PENDING) == ["delta-1"]
 
     def test_one_that_holds_a_lease_is_at_work_however_long_it_says_nothing(self, world):
         busy = started_run(world, INCREMENTAL_SYNC, "delta-1", ago=timedelta(hours=1))
@@ -139,6 +140,26 @@ class TestCcsIsDown:
 
         assert "answered 503; gave up after 1 of 1 tries" in tick(make_world(middleware=unavailable), PENDING)
         assert len(calls) == 1
+
+
+class TestNumbers:
+    """The next batch is one above those that were begun, in the ledger or, when that is lost, as Dagster has seen."""
+
+    def test_a_partition_that_was_only_named_does_not_count(self, world):
+        world.sandbox.ccs.change(3)
+        world.instance.add_dynamic_partitions(SYNC_BATCH, ["delta-900", "no batch at all"])
+        assert tick(world, PENDING) == ["delta-1"]
+
+    def test_a_lost_ledgers_numbers_are_not_given_again(self, world):
+        world.sandbox.ccs.change(3)
+        world.sync()
+        lose_ledger(world)
+        world.sandbox.ccs.change(3, seed=2)
+        assert tick(world, PENDING) == ["delta-2"]
+        world.instance.add_dynamic_partitions(SYNC_BATCH, ["delta-2"])
+        job = definitions(world).resolve_job_def(INCREMENTAL_SYNC)
+        job.execute_in_process(instance=world.instance, partition_key="delta-2", raise_on_error=False)
+        assert [line["key"] for line in world.status()["batches"]] == ["delta-2"]
 
 
 def test_children_of_a_delivered_parent_are_asked_for(world):
