@@ -113,18 +113,18 @@ def _table(found: list[Equation]) -> dict[str, Any]:
 
 
 def _report_siblings(context: dg.AssetExecutionContext, site: Site, batch: Batch, key: dg.AssetKey) -> None:
-    """Reports an asset for the other shards too: the run that publishes a snapshot speaks for the whole of it."""
+    """Reports an asset for the other shards too: the run that publishes a snapshot speaks for the whole of it.
+
+    As events of this run, since a backfill over the shards counts only what its own runs report.
+    """
     if batch.key.mode is not Mode.INITIAL:
         return
     with site.ledger.read() as db:
         shards = owned(db, batch.key.owner)
     for shard in shards:
         if shard.key != batch.key:
-            _report(context.instance, site, shard, key)
-
-
-def _report(instance: dg.DagsterInstance, site: Site, batch: Batch, key: dg.AssetKey) -> None:
-    instance.report_runless_asset_event(_materialization(site, batch, key))
+            for event in _events(site, shard, key):
+                context.log_event(event)
 
 
 def _materialization(site: Site, batch: Batch, key: dg.AssetKey) -> dg.AssetMaterialization:
@@ -141,13 +141,19 @@ def batch_events(site: Site, keys: Iterable[str]) -> Iterator[dg.AssetMaterializ
         with site.ledger.read() as db:
             batch = get(db, SyncBatch.parse(key))
         for asset in (KEY, RECONCILIATION):
-            yield _materialization(site, batch, asset)
+            yield from _events(site, batch, asset)
+
+
+def _events(site: Site, batch: Batch, key: dg.AssetKey) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    """Yields an asset of a batch and, of the reconciliation, its check."""
+    yield _materialization(site, batch, key)
+    if key == RECONCILIATION:
         check = equation_check_result(RECONCILIATION, _equations(site, batch))
         yield dg.AssetCheckEvaluation(
             asset_key=RECONCILIATION,
             check_name=check.check_name or "",
             passed=check.passed,
             metadata={name: dg.MetadataValue.text(str(value)) for name, value in check.metadata.items()},
-            partition=key,
+            partition=str(batch.key),
             blocking=True,
         )

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from ccs_dacs_pipeline.assets import build_assets
+from ccs_dacs_pipeline.checks import EQUATIONS
 from ccs_dacs_pipeline.dacs.verify import verify_file
 from ccs_dacs_pipeline.definitions import build_defs
 from ccs_dacs_pipeline.entities import ENTITIES
@@ -148,6 +149,26 @@ def test_a_shard_waits_for_its_siblings_and_the_last_one_speaks_for_all(world):
         assert world.instance.get_materialized_partitions(asset) == set(keys)
     world.sandbox.dacs.wait_until_idle()
     world.assert_quiet()
+
+
+@pytest.mark.parametrize("name", ORDER[10:])
+def test_the_run_that_publishes_a_snapshot_reports_all_its_shards(world, name):
+    """A backfill over the shards counts as done only what a run of its own has reported."""
+    world.initial(shards=2)
+    records = world.instance.fetch_materializations(dg.AssetKey(name.split("/")), limit=5).records
+    assert {record.partition_key for record in records} == {"initial-1-01of02", "initial-1-02of02"}
+    (publishing,) = {record.run_id for record in records}
+    assert world.instance.get_run_by_id(publishing).tags["dagster/partition"] == "initial-1-02of02"
+
+
+def test_the_equations_of_every_shard_are_checked(world):
+    world.initial(shards=2)
+    (publishing,) = world.instance.get_runs(limit=1)
+    found = world.instance.all_logs(publishing.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    checks = [entry.dagster_event.event_specific_data for entry in found]
+    own = publishing.tags["dagster/partition"]  # of which Dagster notes no partition in a check
+    shards = {one.partition or own for one in checks if one.check_name == EQUATIONS and one.passed}
+    assert shards == {"initial-1-01of02", "initial-1-02of02"}
 
 
 @pytest.mark.parametrize(
