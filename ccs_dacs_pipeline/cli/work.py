@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import sqlalchemy as sa
 import uvicorn
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
 from ccs_dacs_pipeline.assets.work import HOLDER_TAG
 from ccs_dacs_pipeline.ccs import CcsError
@@ -57,6 +60,8 @@ _WHY_LEFT_OUT = {
 _CLOCK_STEP = 0.05
 # How Dagster names the classes of this package's errors.
 _OWN_ERRORS = "ccs_dacs_pipeline."
+# Where the UI has the jobs, as workspace.yaml names it; by that it lists the runs of a job.
+_REPOSITORY = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("ccs_dacs_pipeline"), SINGLETON_REPOSITORY_NAME)
 _INTERRUPTED = "dagster._core.errors.DagsterExecutionInterruptedError"
 
 
@@ -501,10 +506,12 @@ class Worker:
             result = self._defs.resolve_job_def(job).execute_in_process(
                 instance=self._instance,
                 partition_key=partition,
-                tags={**tags, HOLDER_TAG: self._holder},
+                tags={**tags, HOLDER_TAG: self._holder, REPOSITORY_LABEL_TAG: _REPOSITORY.get_label()},
                 raise_on_error=False,
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             )
+            # Without it the UI does not know where the job is, and cannot execute the run again.
+            self._instance.run_storage.replace_job_origin(result.dagster_run, RemoteJobOrigin(_REPOSITORY, job))
         if not result.success:
             raise Problem(f"{partition or job} failed: {_cause(result)} (run {result.run_id})")
 

@@ -33,6 +33,12 @@ LATEST = """query($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on 
 SENSORS = """{ sensorsOrError(repositorySelector: {repositoryName: "__repository__",
   repositoryLocationName: "%s"}) { ... on Sensors { results { name sensorState { status } } } } }"""
 
+# As the page of a job asks for its runs, and the button "Re-execute all".
+RUNS = """query($filter: RunsFilter!) { runsOrError(filter: $filter) { ... on Runs { results { runId } } } }"""
+AGAIN = """mutation($parameters: ReexecutionParams!) { launchRunReexecution(reexecutionParams: $parameters) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+STATUS = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
+
 
 def test_the_sensors_bring_changes_to_dacs_and_answers_back(services: Services, capsys):
     assert services.get("comparison")["holds"]
@@ -78,6 +84,19 @@ def test_the_sensors_are_on(services: Services):
         "pending_sync_requests": "RUNNING",
         "stored_acknowledgements": "RUNNING",
     }
+
+
+def test_a_run_of_a_command_is_on_the_page_of_its_job_and_can_be_executed_again(services: Services):
+    repository = {"key": ".dagster/repository", "value": f"__repository__@{services.location}"}
+    page = services.graphql(RUNS, filter={"pipelineName": "initial_sync", "tags": [repository]})
+    initial = page["runsOrError"]["results"][-1]["runId"]
+    answer = services.graphql(AGAIN, parameters={"parentRunId": initial, "strategy": "ALL_STEPS"})
+    again = answer["launchRunReexecution"]
+    assert again["__typename"] == "LaunchRunSuccess", again
+    run = again["run"]["runId"]
+    ended = {"SUCCESS", "FAILURE", "CANCELED"}
+    until("it ends", lambda: services.graphql(STATUS, run=run)["runOrError"]["status"] in ended, ARRIVAL_SECONDS)
+    assert services.graphql(STATUS, run=run)["runOrError"]["status"] == "SUCCESS"
 
 
 @pytest.mark.browser
