@@ -79,9 +79,9 @@ def _refuse_unless_next(work: Work, instance: dg.DagsterInstance) -> None:
     """
     mode, number = work.key.mode, work.key.number
     with work.site.ledger.read() as db:
+        highest = highest_number(db, mode)  # first, since another shard's run may begin the snapshot in between
         if find(db, work.key) is not None:
             return
-        highest = highest_number(db, mode)
     next_number = max(highest, highest_begun(instance, mode)) + 1
     # From the ledger's own next number on: the commands go by that alone, also when Dagster has seen higher ones.
     if highest < number <= next_number:

@@ -84,11 +84,21 @@ def begin(site: Site, key: SyncBatch, lease: Lease) -> Batch | Nothing:
 
 def _create(site: Site, key: SyncBatch, lease: Lease) -> Nothing | None:
     if key.mode is Mode.INITIAL:
-        start_snapshot(site, key.number, key.shards)
+        _start_snapshot_of(site, key)
         return None
     if key.mode is Mode.DELTA:
         return _start_delta(site, key, lease)
     return _start_resync_of_children(site, key, lease)
+
+
+def _start_snapshot_of(site: Site, shard: SyncBatch) -> None:
+    try:
+        start_snapshot(site, shard.number, shard.shards)
+    except BatchStateError:
+        with site.ledger.read() as db:
+            if find(db, shard) is None:
+                raise
+        # The run of another shard has begun the same snapshot meanwhile: no lease is about all of its shards here.
 
 
 def start_snapshot(site: Site, number: int, shards: int) -> None:

@@ -151,6 +151,19 @@ def test_a_shard_waits_for_its_siblings_and_the_last_one_speaks_for_all(world):
     world.assert_quiet()
 
 
+def test_a_shard_goes_on_whose_snapshot_another_shard_has_begun_meanwhile(world, monkeypatch):
+    """As in a backfill over the shards of a new snapshot, whose runs start at the same time."""
+    begin = start.start_snapshot
+
+    def overtaken(*details: Any) -> None:
+        begin(*details)
+        begin(*details)
+
+    monkeypatch.setattr(start, "start_snapshot", overtaken)
+    assert materialize(world, "initial-1-02of02", "ccs/sync_batch").success
+    assert world.status()["gate"]["heldBy"] == "initial-1"
+
+
 @pytest.mark.parametrize("name", ORDER[10:])
 def test_the_run_that_publishes_a_snapshot_reports_all_its_shards(world, name):
     """A backfill over the shards counts as done only what a run of its own has reported."""
