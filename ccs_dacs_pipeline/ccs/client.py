@@ -222,9 +222,9 @@ class HttpClient:
             if error.retry_after is None:
                 return backoff < left
             if error.retry_after > bounds.max_retry_after:
-                _refuse_to_wait(call, error.retry_after, f"max_retry_after ({bounds.max_retry_after:.0f} s)")
+                _refuse_to_wait(call, error.retry_after, f"is ever waited ({bounds.max_retry_after:.0f} s)")
             if tries < bounds.tries and error.retry_after >= left:
-                _refuse_to_wait(call, error.retry_after, f"the {max(0, left):.0f} s left of retry_seconds")
+                _refuse_to_wait(call, error.retry_after, f"the {max(0, left):.0f} s left for this call")
             return error.retry_after
 
         try:
@@ -338,7 +338,7 @@ class _Tokens:
         try:
             document = decode_object(body)
         except Malformed as error:
-            raise Permanent(str(call), f"no token: {error}; check CCS_TOKEN_URL") from None
+            raise Permanent(str(call), f"no token: {error}; check CCS_DACS_CCS_TOKEN_URL") from None
         return _access_token(call, document), asked + _usable_seconds(document)
 
 
@@ -349,8 +349,8 @@ def _token_refusal(reply: _Reply) -> str:
         word = decode_object(reply.body).get("error")
     told = f" ({word})" if word in _OAUTH_ERRORS else ""
     return (
-        f"refused with {reply.status}{told}: check CCS_TOKEN_URL, CCS_CLIENT_ID, CCS_CLIENT_SECRET, CCS_SCOPE and "
-        "CCS_CREDENTIALS_IN_FORM"
+        f"refused with {reply.status}{told}: check CCS_DACS_CCS_TOKEN_URL, CCS_DACS_CCS_CLIENT_ID, "
+        "CCS_DACS_CCS_CLIENT_SECRET, CCS_DACS_CCS_SCOPE and CCS_DACS_CCS_CREDENTIALS_IN_FORM"
     )
 
 
@@ -358,7 +358,10 @@ def _access_token(call: _Call, document: dict[str, Any]) -> str:
     token = document.get("access_token")
     # What is not plain printable text would show up in the HTTP library's complaint about the header.
     if not isinstance(token, str) or not re.fullmatch("[!-~]+", token):
-        raise Permanent(str(call), "the answer holds no usable access_token: check CCS_TOKEN_URL and CCS_SCOPE")
+        raise Permanent(
+            str(call),
+            "the answer holds no usable access_token: check CCS_DACS_CCS_TOKEN_URL and CCS_DACS_CCS_SCOPE",
+        )
     return token
 
 
@@ -378,7 +381,7 @@ def _tls_context(connection: Connection) -> ssl.SSLContext:
         except OSError as error:  # ssl.SSLError is one
             raise ValueError(
                 f"the certificate authority in {connection.ca_file} cannot be used ({type(error).__name__}): "
-                "CCS_CA_FILE must name a readable PEM file"
+                "CCS_DACS_CCS_CA_FILE must name a readable PEM file"
             ) from None
     return context
 
@@ -466,7 +469,8 @@ def _body(call: _Call, response: httpx.Response, max_bytes: int) -> bytes:
         size += len(chunk)
         if size > max_bytes:
             raise BadAnswer(
-                str(call), f"the answer is larger than {max_bytes:,} bytes: ask for smaller pages (CCS_PAGE_SIZE)"
+                str(call),
+                f"the answer is larger than {max_bytes:,} bytes: ask for smaller pages (CCS_DACS_CCS_PAGE_SIZE)",
             )
     return b"".join(chunks)
 
@@ -491,7 +495,7 @@ def _fault(call: _Call, error: httpx.TransportError, seconds: float) -> Exceptio
         return Permanent(
             str(call),
             f"the certificate of {origin(call.url)} cannot be verified: check the host name, or add its authority "
-            "with CCS_CA_FILE",
+            "with CCS_DACS_CCS_CA_FILE",
         )
     unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     if isinstance(error, httpx.TimeoutException):
@@ -533,11 +537,11 @@ def _is_business_error(status: int, problem: Problem) -> bool:
 def _way_out(call: _Call, status: int) -> str:
     match status:
         case httpx.codes.UNAUTHORIZED:
-            return f"check the credential for {origin(call.url)} (CCS_AUTH and its settings)"
+            return f"check the credential for {origin(call.url)} (CCS_DACS_CCS_AUTH and its settings)"
         case httpx.codes.FORBIDDEN:
             return f"give this user the right to the service at {origin(call.url)}"
         case httpx.codes.NOT_FOUND:
-            return f"check CCS_BASE_URL and that the service is defined at {origin(call.url)}"
+            return f"check CCS_DACS_CCS_BASE_URL and that the service is defined at {origin(call.url)}"
     return ""
 
 
@@ -548,8 +552,8 @@ def _redirect_reason(call: _Call, reply: _Reply) -> str:
     except httpx.InvalidURL:
         target = "an unreadable address"
     return (
-        f"{origin(call.url)} redirects to {target} ({reply.status}); redirects are never followed: set CCS_BASE_URL "
-        "or CCS_TOKEN_URL to the address that answers itself"
+        f"{origin(call.url)} redirects to {target} ({reply.status}); redirects are never followed: set "
+        "CCS_DACS_CCS_BASE_URL or CCS_DACS_CCS_TOKEN_URL to the address that answers itself"
     )
 
 

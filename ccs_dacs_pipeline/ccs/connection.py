@@ -71,23 +71,23 @@ class Connection:
     search_paths: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        base = _checked_url(self.base_url, "base_url (CCS_BASE_URL)")
+        base = _checked_url(self.base_url, "base_url (CCS_DACS_CCS_BASE_URL)")
         if self.auth is None and not _is_loopback(base):
             raise ValueError(
                 f"CCS at {origin(self.base_url)} needs a credential: authentication 'none' is for loopback hosts only; "
-                "set CCS_AUTH to basic or oauth"
+                "set CCS_DACS_CCS_AUTH to basic or oauth"
             )
         if base.scheme != "https" and not _is_loopback(base):
             raise ValueError(
-                f"CCS at {origin(self.base_url)} would be sent credentials unencrypted: use https in CCS_BASE_URL "
-                "(plain http is for loopback hosts only)"
+                f"CCS at {origin(self.base_url)} would be sent credentials unencrypted: use https in "
+                "CCS_DACS_CCS_BASE_URL (plain http is for loopback hosts only)"
             )
         if isinstance(self.auth, OAuth):
-            token = _checked_url(self.auth.token_url, "token_url (CCS_TOKEN_URL)")
+            token = _checked_url(self.auth.token_url, "token_url (CCS_DACS_CCS_TOKEN_URL)")
             if token.scheme != "https" and not _is_loopback(token):
                 raise ValueError(
                     f"the token URL at {origin(self.auth.token_url)} would be sent the client secret unencrypted: use "
-                    "https in CCS_TOKEN_URL (plain http is for loopback hosts only)"
+                    "https in CCS_DACS_CCS_TOKEN_URL (plain http is for loopback hosts only)"
                 )
         for service, path in self.search_paths.items():
             if not path.startswith("/"):

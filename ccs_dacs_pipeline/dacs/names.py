@@ -45,7 +45,7 @@ class FileNameTemplate:
         parsed = cls(literals=tuple(pieces[::2]), placeholders=tuple(pieces[1::2]))
         faults = "; ".join(_faults(parsed))
         if faults:
-            raise FileNameError(f"FILE_NAME_TEMPLATE {template!r} {faults}.")
+            raise FileNameError(f"CCS_DACS_FILE_NAME_TEMPLATE {template!r} {faults}.")
         return parsed
 
     def name(

@@ -30,6 +30,8 @@ SHIPPED = ("core", "assumed-tail")
 """Names of the profiles that come with the package."""
 
 _SEPARATORS = frozenset(map(chr, range(1, 0x20))) - {"\n", "\r"} | frozenset("|;,~^")
+# What polars takes for several columns at once.
+_PATTERN = re.compile(r"\*|\^.*\$")
 _WITHOUT_VALUE_MAP = (Kind.NUMBER, Kind.DATE, Kind.DATE_TIME)
 
 
@@ -288,6 +290,8 @@ def _layout_faults(entity: Entity, layout: EntityLayout, profile: LayoutProfile)
 def _column_faults(entity: Entity, column: Column, profile: LayoutProfile) -> Iterator[str]:
     if not _is_clean(column.name) or profile.dialect.separator in column.name:
         yield "a column's name holds no control character, separator, or outer space."
+    if _PATTERN.fullmatch(column.name):
+        yield "a name of this form is a pattern of names; choose another."
     if column.name.encode(profile.dialect.encoding, "ignore").decode(profile.dialect.encoding) != column.name:
         yield f"its name holds a character that {profile.dialect.encoding} has not; choose another name or encoding."
     source = entity.sources.get(column.source)

@@ -215,8 +215,8 @@ def test_a_refused_token_names_the_settings_of_the_token_endpoint(start: Start, 
         with pytest.raises(Permanent) as error:
             client.health()
     assert str(error.value) == (
-        f"POST /oauth/token: no token: refused with {refusal}: check CCS_TOKEN_URL, CCS_CLIENT_ID, CCS_CLIENT_SECRET, "
-        "CCS_SCOPE and CCS_CREDENTIALS_IN_FORM"
+        f"POST /oauth/token: no token: refused with {refusal}: check CCS_DACS_CCS_TOKEN_URL, "
+        "CCS_DACS_CCS_CLIENT_ID, CCS_DACS_CCS_CLIENT_SECRET, CCS_DACS_CCS_SCOPE and CCS_DACS_CCS_CREDENTIALS_IN_FORM"
     )
 
 
@@ -224,18 +224,22 @@ def test_a_refused_token_names_the_settings_of_the_token_endpoint(start: Start, 
     ("base_url", "auth", "fault"),
     [
         ("https://ccs.example.com", None, "for loopback hosts only"),
-        ("http://ccs.example.com", BasicAuth("u", SECRET), "unencrypted: use https in CCS_BASE_URL"),
-        ("http://ccs.example.com", OAuth("https://id.example.com", "i", SECRET), "use https in CCS_BASE_URL"),
-        ("https://ccs.example.com", OAuth("http://id.example.com", "i", SECRET), "use https in CCS_TOKEN_URL"),
+        ("http://ccs.example.com", BasicAuth("u", SECRET), "unencrypted: use https in CCS_DACS_CCS_BASE_URL"),
+        ("http://ccs.example.com", OAuth("https://id.example.com", "i", SECRET), "use https in CCS_DACS_CCS_BASE_URL"),
+        ("https://ccs.example.com", OAuth("http://id.example.com", "i", SECRET), "use https in CCS_DACS_CCS_TOKEN_URL"),
         ("ftp://ccs.example.com", BasicAuth("u", SECRET), "must be an http or https URL"),
         ("ccs.example.com", BasicAuth("u", SECRET), "must be an http or https URL"),
-        ("https://ccs.example.com:99999", BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
-        ("https://ccs.example.com:x", BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
-        ("https://ccs..example.com", BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
-        ("https://" + "c" * 64, BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
-        ("https://[::1", BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
-        ("https://ccs.example.com/a b", BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
-        ("https://ccs.example.com\n", BasicAuth("u", SECRET), r"base_url \(CCS_BASE_URL\) must be an http"),
+        (
+            "https://ccs.example.com:99999",
+            BasicAuth("u", SECRET),
+            r"base_url \(CCS_DACS_CCS_BASE_URL\) must be an http",
+        ),
+        ("https://ccs.example.com:x", BasicAuth("u", SECRET), r"base_url \(CCS_DACS_CCS_BASE_URL\) must be an http"),
+        ("https://ccs..example.com", BasicAuth("u", SECRET), r"base_url \(CCS_DACS_CCS_BASE_URL\) must be an http"),
+        ("https://" + "c" * 64, BasicAuth("u", SECRET), r"base_url \(CCS_DACS_CCS_BASE_URL\) must be an http"),
+        ("https://[::1", BasicAuth("u", SECRET), r"base_url \(CCS_DACS_CCS_BASE_URL\) must be an http"),
+        ("https://ccs.example.com/a b", BasicAuth("u", SECRET), r"base_url \(CCS_DACS_CCS_BASE_URL\) must be an http"),
+        ("https://ccs.example.com\n", BasicAuth("u", SECRET), r"base_url \(CCS_DACS_CCS_BASE_URL\) must be an http"),
         (f"https://u:{SECRET}@ccs.example.com", BasicAuth("u", SECRET), "no user name, query or fragment"),
         (f"https://ccs.example.com?key={SECRET}", BasicAuth("u", SECRET), "no user name, query or fragment"),
     ],
@@ -302,7 +306,9 @@ def test_certificates_are_verified_always_and_a_private_authority_can_be_added(
 ) -> None:
     file, context = authority
     with Server(in_turn(COUNT), context) as server:
-        refused = pytest.raises(Permanent, match=f"certificate of {server.url} cannot be verified.*CCS_CA_FILE")
+        refused = pytest.raises(
+            Permanent, match=f"certificate of {server.url} cannot be verified.*CCS_DACS_CCS_CA_FILE"
+        )
         with CcsClient(Connection(server.url, BasicAuth("u", SECRET))) as client, refused:
             count(client)
         assert server.requests == []
@@ -323,7 +329,7 @@ def test_an_authority_that_cannot_be_read_is_named(tmp_path: Path, content: byte
     file = tmp_path / "authority.pem"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"authority.pem cannot be used .*CCS_CA_FILE"):
+    with pytest.raises(ValueError, match=r"authority.pem cannot be used .*CCS_DACS_CCS_CA_FILE"):
         CcsClient(Connection("https://ccs.example.com", BasicAuth("u", SECRET), ca_file=file))
 
 

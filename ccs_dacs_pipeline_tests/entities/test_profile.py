@@ -111,6 +111,8 @@ def test_a_sites_profile_says_everything_a_site_may_change(tmp_path: Path) -> No
         ("max_length = 254", "max_length = 0", "contact column Name, max_length", "greater than 0"),
         ("max_length = 254", "max_lenght = 254", "contact column Name, max_lenght", "not permitted"),
         ('name = "Name"', 'name = "Na\\tme"', "contact column Na\tme", "control character"),
+        ('name = "Name"', 'name = "*"', "contact column *", "pattern"),
+        ('name = "Name"', 'name = "^Name$"', "contact column ^Name$", "pattern"),
         ('value_map = "person_type"', 'value_map = "people"', "contact column Contact Type", "add [value_maps.people]"),
         (
             'source = "latitude"',
