@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import uvicorn
+from ccs_dacs_pipeline.dacs.inbox_server import inbox_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.01
 def served(application: Starlette, host: str = "127.0.0.1") -> Iterator[str]:
     """Serves an application on a free port while the block runs; yields its base URL."""
     with socket.create_server((host, 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off"))
+        server = inbox_server(application)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="service", daemon=True)
         thread.start()
         while not server.started and thread.is_alive():

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import sqlalchemy as sa
-import uvicorn
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
@@ -25,6 +24,7 @@ from ccs_dacs_pipeline.assets.work import HOLDER_TAG
 from ccs_dacs_pipeline.ccs import CcsError
 from ccs_dacs_pipeline.cli.console import Problem, UsageProblem, progress, say
 from ccs_dacs_pipeline.dacs.inbox import inbox
+from ccs_dacs_pipeline.dacs.inbox_server import inbox_server
 from ccs_dacs_pipeline.entities import ENTITIES
 from ccs_dacs_pipeline.folders import FolderError
 from ccs_dacs_pipeline.jobs import DELIVER_ACKNOWLEDGEMENTS, INCREMENTAL_SYNC, INITIAL_SYNC, TRANSFER_FILES
@@ -722,7 +722,7 @@ def serve_inbox(settings: Settings, host: str, port: int) -> None:
         application = inbox(site.ledger, caller, max_bytes=int(settings.ack_max_bytes))
         shown = f"[{host}]" if ":" in host else host
         say(f"The acknowledgement inbox listens on http://{shown}:{listener.getsockname()[1]}/acknowledgements")
-        uvicorn.Server(uvicorn.Config(application, log_level="warning")).run(sockets=[listener])
+        inbox_server(application).run(sockets=[listener])
 
 
 def _listener(host: str, port: int) -> socket.socket:

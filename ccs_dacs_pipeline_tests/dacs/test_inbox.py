@@ -1,6 +1,7 @@
 """The acknowledgement inbox over real sockets (sync-lifecycle.md, Acknowledgements)."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -21,9 +22,9 @@ import httpx
 import psycopg
 import pytest
 import sqlalchemy as sa
-import uvicorn
 
 from ccs_dacs_pipeline.dacs.inbox import BasicCaller, BearerCaller, Caller, _take, inbox
+from ccs_dacs_pipeline.dacs.inbox_server import inbox_server
 from ccs_dacs_pipeline.ledger import Ledger, LedgerError
 from ccs_dacs_pipeline.ledger.acknowledgements import Acknowledgement, Stored, store
 from ccs_dacs_pipeline.ledger.report import status
@@ -38,8 +39,9 @@ NOTHING = {"accepted": 0, "duplicates": 0, "parked": 0, "refused": []}
 CANARY = "Canary Reddy"
 
 PROCESS = """
-import socket, sys, uvicorn
+import socket, sys
 from ccs_dacs_pipeline.dacs.inbox import BearerCaller, inbox
+from ccs_dacs_pipeline.dacs.inbox_server import inbox_server
 from ccs_dacs_pipeline.ledger import Ledger
 
 ledger = Ledger(sys.argv[1])
@@ -47,7 +49,7 @@ ledger.migrate()
 listener = socket.create_server(("127.0.0.1", 0))
 print(listener.getsockname()[1], flush=True)
 application = inbox(ledger, BearerCaller("t0ken"), max_bytes=100_000)
-uvicorn.Server(uvicorn.Config(application, log_level="warning")).run(sockets=[listener])
+inbox_server(application).run(sockets=[listener])
 """
 
 
@@ -70,10 +72,13 @@ class Inbox:
         with self.ledger.read() as db:
             return list(db.execute(sa.select(acknowledgements.c.request_id).order_by(acknowledgements.c.id)).scalars())
 
+    def connection(self) -> socket.socket:
+        """A connection on which nothing has been said."""
+        return socket.create_connection((self.client.base_url.host, self.client.base_url.port or 0), timeout=10)
+
     def unfinished(self, head: str, body: bytes = b"") -> tuple[int, bytes]:
         """Sends a request whose body does not come to its end; returns status and body of the answer to it."""
-        address = (self.client.base_url.host, self.client.base_url.port or 0)
-        with socket.create_connection(address, timeout=10) as connection:
+        with self.connection() as connection:
             connection.sendall(f"POST /acknowledgements HTTP/1.1\r\nHost: inbox\r\n{head}\r\n\r\n".encode() + body)
             with HTTPResponse(connection) as answer:
                 answer.begin()
@@ -87,10 +92,10 @@ class Inbox:
 
 
 @contextmanager
-def serve(ledger: Ledger, caller: Caller = USER, **bounds: float) -> Iterator[Inbox]:
+def serve(ledger: Ledger, caller: Caller = USER, *, head_seconds: float = 20, **bounds: float) -> Iterator[Inbox]:
     """Serves an inbox on a free port."""
     application = inbox(ledger, caller, max_bytes=MAX_BYTES, **bounds)
-    server = uvicorn.Server(uvicorn.Config(application, log_level="error"))
+    server = inbox_server(application, log_level=logging.ERROR, head_seconds=head_seconds)
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -407,6 +412,52 @@ def test_what_was_answered_survives_the_death_of_the_process(database_url: str):
     assert answer.json() == NOTHING | {"parked": 2}
     with Ledger(database_url) as ledger, ledger.read() as db:
         assert db.execute(sa.select(acknowledgements.c.request_id)).scalars().all() == ["1", "2"]
+
+
+# Callers that have shown no credential yet
+
+
+@pytest.mark.parametrize("piece", [b"X-Flood: %b\r\n" % (b"x" * 1000), b"x" * 1000], ids=["many headers", "a long one"])
+def test_a_head_that_does_not_end_is_not_kept(refusing: Inbox, piece: bytes):
+    head = b"POST /acknowledgements HTTP/1.1\r\nHost: inbox\r\n" + 50_000 * piece
+    with refusing.connection() as connection, pytest.raises(ConnectionError):
+        connection.sendall(head)
+
+
+BEGUN = {
+    "nothing": (b"", b""),
+    "part of a head": (b"POST /acknowledgements HTT", b""),
+    "part of a second head": (b"GET /health HTTP/1.1\r\nHost: inbox\r\n\r\n", b"POST /ack"),
+    "part of a body that was refused": (
+        b"POST /acknowledgements HTTP/1.1\r\nHost: inbox\r\nContent-Length: 9\r\n\r\n",
+        b"[",
+    ),
+}
+
+
+@pytest.mark.parametrize(("request_bytes", "more"), BEGUN.values(), ids=BEGUN)
+def test_a_caller_that_sends_no_request_is_let_go(tmp_path: Path, request_bytes: bytes, more: bytes):
+    with Ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger, ExitStack() as stack:
+        ledger.migrate()
+        connection = stack.enter_context(serve(ledger, head_seconds=0.3)).connection()
+        stack.enter_context(connection)
+        connection.sendall(request_bytes)
+        answer = connection.recv(65536) if more else b""
+        assert answer.startswith(b"HTTP/1.1 ") == bool(more)
+        connection.sendall(more)
+        while connection.recv(65536):
+            pass
+
+
+def test_a_request_may_take_longer_than_its_head(tmp_path: Path):
+    with Ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger, ThreadPoolExecutor(1) as pool:
+        ledger.migrate()
+        with serve(ledger, head_seconds=0.1) as served:
+            with ledger.write():
+                post = pool.submit(served.post, [item("1")])
+                with pytest.raises(TimeoutError):
+                    post.result(0.5)
+            assert post.result(20).status_code == 200
 
 
 # 503 and health
