@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SETTING = "CCS_DACS_FRAMES_URL"
 _READ_AHEAD = 2
+# Frames hold personal data, and nobody reads them but this program: its group may, where the umask lets it.
+_ROOT_MODE = 0o770
 # Batch keys as partitions have them; assets as Dagster prints their keys, "ccs/person".
 _BATCH = re.compile(r"[A-Za-z0-9_-]+")
 _ASSET = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
@@ -125,6 +127,8 @@ class FrameStore:
         """
         place = self._place(batch, asset)
         staging = place.with_name(f".{place.name}-{uuid.uuid4().hex}")
+        with folder_errors(str(self._root)):
+            make_folder(self._root, _ROOT_MODE)
         try:
             writer = FrameWriter(staging)
             yield writer

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 from ccs_dacs_pipeline.folders import FolderDenied, FolderError
 from ccs_dacs_pipeline.frames import FramesMissing, FrameStore, StoredFrames
-from ccs_dacs_pipeline_tests.folders.files import public_directory, read_only, run_on_small_disk
+from ccs_dacs_pipeline_tests.folders.files import public_directory, read_only, run_on_small_disk, umask
 
 BATCH, ASSET = "delta-18", "ccs/person"
 CHUNKS = [
@@ -41,6 +41,14 @@ def test_chunks_are_read_as_they_were_written(store: FrameStore):
     write(store, BATCH, ASSET, iter(CHUNKS))
     for read, written in zip(store.read(BATCH, ASSET), CHUNKS, strict=True):
         assert_frame_equal(read, written)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o000, 0o770), (0o022, 0o750), (0o077, 0o700)])
+def test_frames_are_nothing_for_others_whatever_the_umask(tmp_path: Path, mask: int, mode: int):
+    with umask(mask):
+        write(FrameStore(str(tmp_path / "data" / "frames")), BATCH, ASSET, CHUNKS[:1])
+    assert (tmp_path / "data" / "frames").stat().st_mode & 0o777 == mode
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o777 & ~mask
 
 
 def test_what_is_stored_is_counted_and_hashed_from_the_files(store: FrameStore, tmp_path: Path):

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 FAILURES = (Problem, LedgerError, CcsError, FolderError)
 _POLL_SECONDS = 0.5
+# Whoever can write there runs code as this user; the group may, where the umask lets it.
+_HOME_MODE = 0o770
 _ID_LENGTH = 10
 _WHY_LEFT_OUT = {
     Outcome.QUARANTINED: "a rule is broken, see `ccs-dacs quarantine list`",
@@ -73,7 +75,7 @@ def dagster_home(settings: Settings) -> Path:
     """
     home = settings.dagster_home
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(_HOME_MODE, parents=True, exist_ok=True)
         if not (home / "dagster.yaml").exists():
             shutil.copy(project_file("dagster.yaml"), home / "dagster.yaml")
     except OSError as error:

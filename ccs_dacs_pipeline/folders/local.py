@@ -92,12 +92,12 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def make_folder(path: Path) -> None:
-    """Makes the folder and those above it, durably; one that is there is fine."""
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Makes the folder with `mode` but for the umask, and those above it, durably; one that is there is fine."""
     if not path.is_dir():
         make_folder(path.parent)
         try:
-            path.mkdir(exist_ok=True)
+            path.mkdir(mode, exist_ok=True)
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
         sync_folder(path.parent)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _BUSY_MILLISECONDS = 30_000
+# It tells of persons, and nobody reads it but this program: its group may, where the umask lets it.
+_FILE_MODE = 0o660
 
 
 class LedgerError(Exception):
@@ -60,6 +63,7 @@ class Ledger:
         self._engine = sa.create_engine(parsed, pool_pre_ping=not self.is_sqlite, hide_parameters=True)
         self._writer = self._engine.execution_options(ledger_write=True)
         if self.is_sqlite:
+            sa.event.listen(self._engine, "do_connect", _make_private)
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
 
@@ -133,6 +137,14 @@ def _explained() -> Iterator[None]:
             f"The ledger's database did not do its work: {reason}. Nothing of this step is recorded. "
             "Check that CCS_DACS_LEDGER_URL is right, that the database runs and has space, then run the same again."
         ) from None
+
+
+def _make_private(_: object, __: object, arguments: list[str], ___: object) -> None:
+    """Makes a new file of SQLite, which gives those beside it the same mode."""
+    if not Path(arguments[0]).is_absolute():  # in memory, or a URI
+        return
+    with suppress(OSError):  # connecting tells
+        os.close(os.open(arguments[0], os.O_RDONLY | os.O_CREAT, _FILE_MODE))
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:  # noqa: ANN401 - the driver's own connection

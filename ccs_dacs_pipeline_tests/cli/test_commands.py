@@ -31,6 +31,7 @@ from ccs_dacs_pipeline.settings import PREFIX, load_settings
 from ccs_dacs_pipeline.sync import start
 from ccs_dacs_pipeline.sync.site import Site
 from ccs_dacs_pipeline_tests.canaries import Canaries
+from ccs_dacs_pipeline_tests.folders.files import umask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -371,6 +372,14 @@ class TestWrongSettings:
         assert (done.code, done.out) == (2, "")
         assert f"{tmp_path / home} " in done.said
         assert "DAGSTER_HOME" in done.said
+
+    def test_a_new_home_of_dagster_is_nothing_for_others(
+        self, refuse: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ):
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+        with umask(0o022):
+            refuse("sync", CCS_BASE_URL="http://127.0.0.1:1", CCS_AUTH="none")
+        assert (tmp_path / "home").stat().st_mode & 0o777 == 0o750
 
     def test_a_process_ends_with_two_as_well(self, nowhere: Operator):
         done = nowhere.run("status", CCS_PAGE_SIZE="0")

@@ -41,6 +41,16 @@ def public_directory() -> Iterator[Path]:
 
 
 @contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """Gives this process another umask for a while."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
 def read_only(path: Path) -> Iterator[None]:
     """Takes the right to write into the directory `path` from this process for a while."""
     mode, user = path.stat().st_mode, os.geteuid()

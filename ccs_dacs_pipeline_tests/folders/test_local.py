@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ccs_dacs_pipeline.folders import FolderDenied, FolderError, LocalFolder, publish
-from ccs_dacs_pipeline_tests.folders.files import public_directory, put, read_only, run_on_small_disk
+from ccs_dacs_pipeline_tests.folders.files import public_directory, put, read_only, run_on_small_disk, umask
 
 
 def test_an_absent_folder_reads_as_empty_and_is_made_by_the_first_file(tmp_path: Path):
@@ -72,11 +72,8 @@ def test_a_sweep_leaves_other_programs_hidden_files(tmp_path: Path):
 
 
 def test_the_umask_decides_who_may_read_a_file(tmp_path: Path):
-    umask = os.umask(0o027)
-    try:
+    with umask(0o027):
         put(LocalFolder(tmp_path), "name", b"x")
-    finally:
-        os.umask(umask)
     assert (tmp_path / "name").stat().st_mode & 0o777 == 0o640
 
 

@@ -1,8 +1,27 @@
 """Opening the ledger (interface.md, Settings)."""
 
+import stat
+from pathlib import Path
+
 import pytest
 
 from ccs_dacs_pipeline.ledger import Ledger
+from ccs_dacs_pipeline_tests.folders.files import umask
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o000, 0o660), (0o022, 0o640), (0o077, 0o600)])
+def test_a_sqlite_ledger_is_nothing_for_others_whatever_the_umask(tmp_path: Path, mask: int, mode: int):
+    with umask(mask), Ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        ledger.migrate()
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("ledger.db", "ledger.db-wal", "ledger.db-shm"), mode)
+
+
+def test_a_ledger_in_memory_makes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with Ledger("sqlite://") as ledger:
+        ledger.migrate()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:canary/x", "postgresql://u:canary@127.0.0.1:abc/x", "canary"])
