@@ -89,6 +89,9 @@ def _delete(ccs: SimulatedCcs, body: dict[str, Any]) -> dict[str, Any]:
 
 async def _body_call(request: Request, call: Callable[[dict[str, Any]], dict[str, Any]]) -> Response:
     """Runs a control with the JSON body, off the event loop; a wrong body is a 400 that says what is wrong."""
+    # A page of another site, open on this machine, could reach loopback too.
+    if "origin" in request.headers:
+        return JSONResponse({"error": "the controls are not for pages in a browser"}, HTTPStatus.FORBIDDEN)
     try:
         body = cast("dict[str, Any]", json.loads(await request.body()))
         return JSONResponse(await run_in_threadpool(call, body))

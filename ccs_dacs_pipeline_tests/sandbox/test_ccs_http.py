@@ -312,6 +312,16 @@ def test_changes_on_request_over_http(fresh) -> None:
         assert controls.post("/sandbox/ccs/changes", content=b"{").status_code == 400
 
 
+@pytest.mark.parametrize("control", ["changes", "touch", "delete"])
+def test_a_page_in_a_browser_changes_nothing(fresh, control: str) -> None:
+    person, *_ = (id_ for id_, _ in fresh.ccs.records("person"))
+    body = {"count": 5, "entity": "person", "id": person}
+    before = fresh.ccs.summary()
+    with client_of(fresh, auth=None) as controls:
+        answer = controls.post(f"/sandbox/ccs/{control}", json=body, headers={"Origin": "https://example.com"})
+    assert (answer.status_code, fresh.ccs.summary()) == (403, before)
+
+
 def test_touch_and_delete_over_http(fresh) -> None:
     person, *_ = (id_ for id_, _ in fresh.ccs.records("person"))
     with client_of(fresh, auth=None) as controls:
