@@ -29,7 +29,7 @@ from ccs_dacs_pipeline.ledger import life, report
 from ccs_dacs_pipeline.sandbox import Sandbox, SandboxConfig
 from ccs_dacs_pipeline.settings import PREFIX, load_settings
 from ccs_dacs_pipeline.sync import start
-from ccs_dacs_pipeline.sync.site import Site
+from ccs_dacs_pipeline.sync.site import Site, inbox_caller
 from ccs_dacs_pipeline_tests.canaries import Canaries
 from ccs_dacs_pipeline_tests.folders.files import umask
 
@@ -648,6 +648,19 @@ class TestServices:
             dev.run(settings, persons=1, seed=1, host="127.0.0.1", port=1)
         _, words = started
         assert "location_name: ccs_dacs_pipeline" in Path(words[words.index("-w") + 1]).read_text()
+
+    def test_the_inbox_of_a_ccs_that_is_set_has_no_credential_that_others_know(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ):
+        monkeypatch.setattr(subprocess, "Popen", lambda _: None)
+        monkeypatch.setattr(dev, "_supervise", lambda _: None)
+        callers = []
+        for _ in range(2):
+            with patch.dict(os.environ):
+                settings = load_settings(data_dir=tmp_path, ccs_base_url="http://127.0.0.1:1")
+                dev.run(settings, persons=1, seed=1, host="127.0.0.1", port=1)
+                callers.append(inbox_caller(load_settings()))
+        assert callers[0] != callers[1]
 
     def test_the_development_services_do_without_the_command_dg(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
