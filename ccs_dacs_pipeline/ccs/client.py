@@ -107,7 +107,7 @@ class _Fault(Exception):
 class _Call:
     method: str
     url: str
-    content: bytes | None = None
+    content: bytes | None = field(default=None, repr=False)
     content_type: str = "application/json"
 
     def __str__(self) -> str:

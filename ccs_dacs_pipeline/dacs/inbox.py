@@ -11,7 +11,7 @@ import binascii
 import hmac
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -46,7 +46,7 @@ class BasicCaller:
     """What a caller presents with Basic authentication."""
 
     username: str
-    password: str
+    password: str = field(repr=False)
 
     def presented_by(self, scheme: str, value: str) -> bool:
         """Says whether an Authorization header has it, in constant time."""
@@ -62,7 +62,7 @@ class BasicCaller:
 class BearerCaller:
     """What a caller presents with a bearer token."""
 
-    token: str
+    token: str = field(repr=False)
 
     def presented_by(self, scheme: str, value: str) -> bool:
         """Says whether an Authorization header has it, in constant time."""

@@ -189,6 +189,11 @@ def test_a_bearer_token_is_taken_where_it_is_asked_for(tmp_path: Path):
             assert served.post([]).status_code == 401  # Basic
 
 
+@pytest.mark.parametrize("caller", [BasicCaller("dacs", CANARY), BearerCaller(CANARY)], ids=["basic", "bearer"])
+def test_what_a_caller_presents_does_not_show_in_repr(caller: Caller):
+    assert CANARY not in repr(caller)
+
+
 def test_a_bearer_token_may_hold_any_character(tmp_path: Path):
     with Ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         ledger.migrate()
