@@ -246,7 +246,8 @@ class Bucket:
                 if wait is None or isinstance(error, ssl.SSLCertVerificationError):
                     raise OSError(f"no answer ({type(error).__name__})") from error
             else:
-                if status < http.HTTPStatus.BAD_REQUEST:
+                # Sent on to another address, nothing is done; to follow would be to trust what no setting names.
+                if status < http.HTTPStatus.MULTIPLE_CHOICES:
                     return answer, answered
                 self.close()
                 if wait is None or status < http.HTTPStatus.INTERNAL_SERVER_ERROR:

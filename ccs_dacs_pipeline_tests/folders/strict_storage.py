@@ -73,6 +73,7 @@ class Storage:
         drop: connections of body-carrying requests to cut still, each in the middle.
         denied: whether every write is refused.
         missing: whether there is no such bucket.
+        elsewhere: the origin that every request is sent on to, empty for none.
         page: how many objects a listing holds at most.
         hang_up: whether a connection takes one request only, and is closed without a word when the next one arrives.
         connections: how many were made.
@@ -85,6 +86,7 @@ class Storage:
     denied: bool = False
     page: int = 1000
     missing: bool = False
+    elsewhere: str = ""
     hang_up: bool = False
     connections: int = 0
     objects: dict[str, Stored] = field(default_factory=dict)
@@ -141,6 +143,10 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         body = self.rfile.read(length)
+        if self.storage.elsewhere:
+            error = b"<Error><Code>PermanentRedirect</Code></Error>"
+            self._send(307, error, {"Location": f"{self.storage.elsewhere}{self.path}"})
+            return
         try:
             self._check(body)
             with self.storage.lock:

@@ -339,6 +339,20 @@ def test_a_bucket_that_is_not_there_is_named(places: Places, storage: Storage, t
             asked()
 
 
+def test_a_storage_that_sends_on_to_another_has_done_nothing(storage: Storage, careless: Storage):
+    storage.elsewhere = careless.endpoint
+    folder = storage.folder("in")
+    for asked in (
+        folder.names,
+        lambda: folder.remove("name"),
+        lambda: folder.create("name"),
+        lambda: folder.sweep(timedelta(0)),
+    ):
+        with pytest.raises(FolderError, match=r"s3://utility/in.*\(PermanentRedirect\).*CCS_DACS_S3_ENDPOINT"):
+            asked()
+    assert (careless.requests, careless.connections) == ([], 0)
+
+
 def test_an_object_that_changes_while_it_is_renamed_stays(storage: Storage, monkeypatch: pytest.MonkeyPatch):
     folder = storage.folder("in")
     put(folder, "old", b"first")
