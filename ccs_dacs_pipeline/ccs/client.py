@@ -47,6 +47,8 @@ TOKEN_SECONDS = 300.0
 """How long a token is used that came without `expires_in`."""
 IDLE_SECONDS = 5.0
 """How long an idle connection is kept: one that a firewall has dropped unnoticed would leave a transition unknown."""
+MOST_COOKIES = 50
+"""With more than a gateway ever sets all are dropped: names that are new in every answer would swell every call."""
 _BUSINESS_ERRORS = (
     httpx.codes.BAD_REQUEST,
     httpx.codes.CONFLICT,
@@ -408,6 +410,8 @@ class _Http:
         try:
             if "Set-Cookie" in response.headers:
                 self._cookies.extract_cookies(response)
+                if len(self._cookies) > MOST_COOKIES:
+                    self._cookies.clear()
                 self._has_cookies = True
             yield response
         finally:

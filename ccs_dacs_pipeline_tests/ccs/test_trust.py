@@ -55,6 +55,16 @@ def test_basic_goes_with_every_call(start: Start) -> None:
     assert [request.headers["authorization"] for request in server.requests] == [basic("üser", SECRET)] * 2
 
 
+def test_cookies_do_not_grow_without_end(start: Start) -> None:
+    answers = [reply({"totalNumberOfRecords": 5}, headers={"Set-Cookie": f"c{number}=x"}) for number in range(120)]
+    client, server = start(in_turn(*answers))
+    for _ in answers:
+        count(client)
+    sent = [request.headers.get("cookie", "").count("=") for request in server.requests]
+    assert sent[:4] == [0, 1, 2, 3]
+    assert max(sent) == 50
+
+
 def test_a_refused_password_is_not_tried_again_and_not_shown(start: Start) -> None:
     client, server = start(in_turn(reply(status=401)), auth=BasicAuth("user", SECRET))
     with pytest.raises(Permanent, match=f"check the credential for {server.url}") as error:
