@@ -419,8 +419,7 @@ class Worker:
 
         Raises:
             CcsError: CCS cannot be asked.
-            GateClosedError: a snapshot holds the gate.
-            Problem: the lane is not free in time.
+            Problem: a snapshot holds the gate, or the lane is not free in time.
         """
         lease = self._acquire(INCREMENTAL, time.monotonic() + wait)
         try:
@@ -428,6 +427,14 @@ class Worker:
                 found = recover.look(self.site, self._instance.get_dynamic_partitions(SYNC_BATCH))
                 if not dry_run:
                     recover.recover(self.site, found, lease)
+        except life.GateClosedError as error:
+            snapshot = f"initial-{error.snapshot}"
+            raise Problem(
+                f"Numbers and Change Date Times are recovered, but {len(found.unknown)} requests that nobody knew get "
+                f"no batch while {snapshot} holds the gate: finish that with `ccs-dacs initial`, or, when this ledger "
+                f"is an older copy, give it up with `ccs-dacs batch abort {snapshot}`; then run `ccs-dacs recover` "
+                "again."
+            ) from None
         finally:
             lease.release()
         return {

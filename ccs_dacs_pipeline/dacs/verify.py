@@ -106,7 +106,7 @@ def verify_file(
     content = unzipped(read, member) if member else iter(lambda: read(_BLOCK_BYTES), b"")
     total = _Findings()
     lines, rows, last_id = 0, 0, previous_id
-    blocks = enumerate(_whole_lines(content))
+    blocks = enumerate(whole_lines(content))
     for part in ahead(lambda item: _Block(layout, dialect, item[1], first=item[0] == 0), blocks, window=WORKERS):
         if part.first_id is not None and part.first_id[1] <= (last_id or ""):
             total.add(Rule.EXTERNAL_IDS_ASCENDING, [lines + part.first_id[0]], layout.id_column, _FALLING)
@@ -126,7 +126,7 @@ def verify_file(
     )
 
 
-def _whole_lines(content: Iterable[bytes]) -> Iterator[bytes]:
+def whole_lines(content: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the content's bytes, cut behind line feeds; only the last block may end without one."""
     pending: list[memoryview] = []
     for data in content:

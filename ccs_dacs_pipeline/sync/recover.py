@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from ccs_dacs_pipeline.ccs import SyncStatus
+from ccs_dacs_pipeline.dacs.manifest import ManifestError, parse_manifest
+from ccs_dacs_pipeline.dacs.verify import whole_lines
+from ccs_dacs_pipeline.dacs.zip_file import ZipError, member_of, unzipped
 from ccs_dacs_pipeline.entities import ENTITIES
 from ccs_dacs_pipeline.ledger import life, requests
 from ccs_dacs_pipeline.ledger.requests import Chosen
@@ -24,6 +28,7 @@ from ccs_dacs_pipeline.sync.start import incremental_codes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import BinaryIO
 
     from ccs_dacs_pipeline.entities import Entity
     from ccs_dacs_pipeline.folders import Folder
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 
 _MANIFEST = re.compile(r"MANIFEST_(.+)_[0-9]{2,}\.json")
 _ROWS = 5000
+_BLOCK_BYTES = 1024 * 1024
 Moments = dict[str, datetime]
 _LOST = (
     "Whether a snapshot was unfinished, or a part of it read: when in doubt, make a new one (`ccs-dacs initial`).",
@@ -104,11 +110,14 @@ def look(site: Site, partitions: Iterable[str]) -> Found:
         was_empty = not life.listed(db)
         known_files = life.file_names(db)
         held = requests.held(db)
-    keys = [found[1] for name in uploaded if (found := _MANIFEST.fullmatch(name))]
+    manifests = [name for name in uploaded if _MANIFEST.fullmatch(name)]
+    keys = [found[1] for name in manifests if (found := _MANIFEST.fullmatch(name))]
+    listed = [listed for name in manifests for listed in _listed_in(site.upload, name)]
+    kept = [name.removeprefix(site.settings.sent_prefix) for name in sources]
     return Found(
         was_empty=was_empty,
         numbers=_highest_numbers([*keys, *partitions, *site.frames.batches()]),
-        file_numbers=_highest_file_numbers(site, [*uploaded, *sources]),
+        file_numbers=_highest_file_numbers(site, [*uploaded, *kept, *listed]),
         unknown=[request for request in _awaiting(site) if request.request_id not in held],
         sources=[name for name in sources if site.names.number_of(name, _codes()) and name not in known_files],
     )
@@ -184,22 +193,46 @@ def _awaiting(site: Site) -> Iterator[Chosen]:
                 yield Chosen(found.id, entity.name, found.pk_value1.strip(), found.created)
 
 
+def _listed_in(folder: Folder, name: str) -> list[str]:
+    """Returns the names of the files that a manifest lists: DACS may have taken them away; none when it is damaged."""
+    with folder.open(name) as stream:
+        try:
+            return [file.name for file in parse_manifest(stream.read()).files]
+        except ManifestError:
+            return []
+
+
 def _moments(site: Site, entity: Entity, folder: Folder) -> Iterator[Moments]:
     """Yields the Change Date Times in an entity's incremental files, some thousand rows at once."""
     layout, dialect = site.profile.entities[entity.name], site.profile.dialect
     sources = [column.source for column in layout.columns]
+    if "change_date_time" not in sources:  # a site's own profile need not have it
+        return
     place, id_place = sources.index("change_date_time"), sources.index("external_id")
-    for name in folder.names(f"{entity.incremental_code}*"):
-        if not site.names.number_of(name, [entity.incremental_code]):
-            continue
+    for name, original in _incremental_files(site, entity, folder):
         with folder.open(name) as stream:
-            lines = iter(stream)
-            if dialect.header:
-                next(lines, None)
+            lines = islice(_lines(stream, member_of(original)), int(dialect.header), None)
             while chunk := list(islice(lines, _ROWS)):
                 rows = (line.decode(dialect.encoding, "replace").split(dialect.separator) for line in chunk)
                 whole = (row for row in rows if len(row) >= len(sources))
                 yield {row[id_place]: moment for row in whole if (moment := _moment(row[place]))}
+
+
+def _incremental_files(site: Site, entity: Entity, folder: Folder) -> Iterator[tuple[str, str]]:
+    """Yields name and first name of an entity's incremental files; sources that were kept have another by now."""
+    for prefix in sorted({"", site.settings.sent_prefix}):
+        for name in folder.names(f"{prefix}{entity.incremental_code}*"):
+            original = name.removeprefix(prefix)
+            if site.names.number_of(original, [entity.incremental_code]):
+                yield name, original
+
+
+def _lines(stream: BinaryIO, member: str | None) -> Iterator[bytes]:
+    """Yields a file's lines without their ends; of a damaged zip those that can be read."""
+    content = unzipped(stream.read, member) if member else iter(lambda: stream.read(_BLOCK_BYTES), b"")
+    with suppress(ZipError):
+        for block in whole_lines(content):
+            yield from (line.removesuffix(b"\r") for line in block.split(b"\n"))
 
 
 def _moment(text: str) -> datetime | None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sqlite3
 from contextlib import closing
+from importlib import resources
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from ccs_dacs_pipeline import entities
+from ccs_dacs_pipeline.cli.console import Problem
 from ccs_dacs_pipeline.folders import LocalFolder
 from ccs_dacs_pipeline.ledger.acknowledgements import Acknowledgement, store
 from ccs_dacs_pipeline.ledger.schema import metadata, sent
+from ccs_dacs_pipeline.sync import start
 from ccs_dacs_pipeline.sync.claim import claim
 from ccs_dacs_pipeline_tests import steps, workers
 from ccs_dacs_pipeline_tests.conditions import settle_down
@@ -132,6 +137,112 @@ def test_files_that_nobody_publishes_are_told(world, tmp_path):
     assert any("CCS_DACS_FIRST_BATCH_NUMBERS" in line for line in figures["notKnown"])
     world.sync()
     assert "C1-DCTEX_0002_00.csv" in uploaded(world)
+
+
+def take_files_away(world) -> None:
+    """DACS takes every extract file out of its folder; the manifests, which it does not know, stay."""
+    for path in Path(world.settings.folder("upload")).glob("C1-*"):
+        path.unlink()
+
+
+def test_file_numbers_are_found_in_manifests_where_dacs_took_the_files_away(world):
+    world.initial()
+    world.sandbox.ccs.change(20, seed=3)
+    world.sync()
+    take_files_away(world)
+    lose_ledger(world)
+    figures = recover(world)
+    assert figures["fileNumbers"]["C1-DCTIL"] == figures["fileNumbers"]["C1-DCTEX"] == 1
+    assert not any("CCS_DACS_FIRST_BATCH_NUMBERS" in line for line in figures["notKnown"])
+    world.sandbox.ccs.change(20, seed=4)
+    world.sync()
+    assert "C1-DCTEX_0002_00.csv" in uploaded(world)
+
+
+def test_sources_that_were_kept_count_as_the_files_that_dacs_took_away(make_world):
+    world = make_world(settings={"sent_prefix": "Sent-", "manifest": "off"})
+    world.sandbox.ccs.change(20, seed=3)
+    world.sync()
+    take_files_away(world)
+    lose_ledger(world)
+    figures = recover(world)
+    assert figures["fileNumbers"]["C1-DCTEX"] == 1
+    assert sum(figures["changeDateTimes"].values()) > 0
+
+
+def test_change_date_times_are_read_from_zipped_files(make_world):
+    world = make_world(
+        sandbox={"upload_folder": None},
+        settings={"file_name_template": "{batchCode}_{batchNumber}_{rerunNumber}.csv.zip"},
+    )
+    world.sandbox.ccs.change(20, seed=3)
+    world.worker.sync(wait=5)
+    with world.site.ledger.read() as db:
+        before = dict(db.execute(sa.select(sent.c.entity_id, sent.c.moment)).all())
+    lose_ledger(world)
+    recover(world)
+    with world.site.ledger.read() as db:
+        assert dict(db.execute(sa.select(sent.c.entity_id, sent.c.moment)).all()) == before
+
+
+def test_a_profile_without_change_date_times_has_none_to_find(make_world, tmp_path):
+    profile = tmp_path / "own.toml"
+    lines = (resources.files(entities) / "layouts" / "core.toml").read_text().splitlines(keepends=True)
+    profile.write_text("".join(line for line in lines if "change_date_time" not in line))
+    world = make_world(sandbox={"upload_folder": None}, settings={"layout_profile": str(profile)})
+    world.sandbox.ccs.change(5)
+    world.worker.sync(wait=5)
+    lose_ledger(world)
+    figures = recover(world)
+    assert sum(figures["changeDateTimes"].values()) == 0
+    assert figures["batches"] == ["delta-2"]
+
+
+def test_while_a_snapshot_holds_the_gate_it_says_what_to_do(make_world):
+    """As after an older copy, which has a snapshot unfinished that is delivered long since."""
+    world = make_world(sandbox={"upload_folder": None})
+    world.sandbox.ccs.change(5)
+    world.worker.sync(wait=5)
+    lose_ledger(world)
+    start.start_snapshot(world.site, 1, 1)
+    with pytest.raises(Problem, match=r"batch abort initial-1.*recover` again"):
+        recover(world)
+    world.worker.abort("initial-1", wait=5)
+    assert recover(world)["batches"] == ["delta-2"]
+
+
+class TestFramesAreLost:
+    """What the message names as the way out leads there."""
+
+    def lose_frames(self, world) -> None:
+        shutil.rmtree(world.settings.folder("frames"))
+
+    def test_of_a_sealed_delta(self, world, tmp_path):
+        world.initial()
+        person = next(iter(world.sandbox.ccs.records("person")))[0]
+        world.sandbox.ccs.touch("person", person)
+        (tmp_path / "no-folder").write_text("")
+        world.site.upload = LocalFolder(tmp_path / "no-folder" / "upload")
+        with pytest.raises(Problem, match="no-folder"):
+            world.worker.sync(wait=5)
+        del world.site.upload
+        self.lose_frames(world)
+        with pytest.raises(Problem, match=r"batch abort delta-1`.*resync"):
+            world.worker.sync(wait=5)
+        world.worker.abort("delta-1", wait=5)
+        world.worker.resync("contact", [person], wait=5)
+        world.sandbox.dacs.wait_until_idle(WAIT)
+        world.assert_quiet()
+
+    def test_of_a_snapshot_that_is_replayed(self, world):
+        world.initial()
+        self.lose_frames(world)
+        with pytest.raises(Problem, match=r"batch abort initial-1`"):
+            world.worker.replay("initial-1", wait=5)
+        world.worker.abort("initial-1", wait=5)
+        assert world.status()["gate"]["open"]
+        world.initial()
+        world.assert_quiet()
 
 
 class TestOlderCopy:
