@@ -146,8 +146,11 @@ def _entity_line(db: Connection, entity: str) -> dict[str, Any]:
         eligible += row.fetched - sum((row.not_eligible or {}).values())
         written += row.written or 0
         rules.update(row.quarantined or {})
+    # While a batch is replayed, what was delivered before stands.
+    replayed = (batches.c.rerun > 0) & batches.c.stage.not_in([Stage.DELIVERED, Stage.SETTLED])
+    last = sa.case((replayed, batches.c.rerun - 1), else_=batches.c.rerun)
     delivered = sa.select(sa.func.coalesce(sa.func.sum(files.c.rows), 0)).select_from(
-        files.join(batches, (batches.c.key == files.c.batch) & (batches.c.rerun == files.c.rerun))
+        files.join(batches, (batches.c.key == files.c.batch) & (last == files.c.rerun))
     )
     delivered = delivered.where(files.c.entity == entity, files.c.delivered.is_not(None), files.c.batch.in_(good))
     ends: dict[str | None, int] = dict(

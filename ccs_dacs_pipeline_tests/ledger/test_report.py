@@ -22,6 +22,7 @@ from .batches import (
     claim,
     deliver,
     delta,
+    finish,
     give_up,
     map_all,
     publish,
@@ -138,6 +139,24 @@ def test_a_replay_answers_for_its_own_files(ledger: Ledger):
     seal(ledger, key)
     assert equations(ledger, key)["rows in files"] == (1, 1)
     assert reconcile(ledger)["holds"]
+
+
+def test_what_was_delivered_counts_while_it_is_replayed_and_once_it_was(ledger: Ledger):
+    key = start_delta(ledger, 1, change("r1", "a"))
+    send(ledger, key)
+
+    def delivered() -> list[int]:
+        return [line["delivered"] for line in reconcile(ledger)["entities"]]
+
+    assert delivered() == [1, 0, 0]
+    with ledger.write() as db:
+        life.replay(db, "delta-1")
+    assert delivered() == [1, 0, 0]
+    seal(ledger, key)
+    publish(ledger, key)
+    assert delivered() == [1, 0, 0]
+    finish(ledger, key)
+    assert delivered() == [1, 0, 0]
 
 
 def test_an_aborted_delta_keeps_the_equation_of_its_requests(ledger: Ledger):
