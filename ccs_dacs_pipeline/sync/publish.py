@@ -26,6 +26,7 @@ from ccs_dacs_pipeline.ledger.life import (
     stop,
 )
 from ccs_dacs_pipeline.partitions import Mode
+from ccs_dacs_pipeline.sync.extract import extract
 from ccs_dacs_pipeline.sync.mapping import orphans_among, withheld_parents
 from ccs_dacs_pipeline.sync.stored import StoredDataError
 
@@ -92,6 +93,7 @@ def deliver(site: Site, key: SyncBatch, lease: Lease) -> Delivery:
         _find_orphans(site, batches, lease)
     files = _files_in_order(site, batches)
     try:
+        _restore_lost(site, [batch for batch in batches if str(batch.key) != str(key)], lease)
         for file in files:
             _publish_file(site, file, lease)
         _publish_manifest(site, batches, files, lease)
@@ -139,6 +141,27 @@ def _files_in_order(site: Site, batches: Sequence[Batch]) -> list[File]:
     """Returns all files, contacts first: DACS refuses rows whose parents it does not know."""
     with site.ledger.read() as db:
         return [file for entity in ENTITIES for batch in batches for file in contents.files_of(db, batch, entity.name)]
+
+
+def _restore_lost(site: Site, others: Sequence[Batch], lease: Lease) -> None:
+    """Restores lost sources of other shards from their frames: the run that publishes has seen to its own shard alone.
+
+    Raises:
+        StoredDataError: one cannot be restored with the same content.
+        LeaseLostError: another worker goes on with this delivery.
+    """
+    for batch in others:
+        for entity in ENTITIES:
+            with site.ledger.read() as db:
+                files = contents.files_of(db, batch, entity.name)
+            if any(_is_lost(site, file) for file in files):
+                lease.check()
+                extract(site, batch, entity)
+
+
+def _is_lost(site: Site, file: File) -> bool:
+    kept = file.delivered is not None or site.extract.size(file.name) == file.bytes
+    return not kept and site.upload.size(file.name) is None
 
 
 def _publish_file(site: Site, file: File, lease: Lease) -> None:

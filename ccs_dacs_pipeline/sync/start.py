@@ -225,7 +225,8 @@ def start_resync(site: Site, entity: str, ids: Sequence[str]) -> tuple[SyncBatch
         left = sorted(set(ids) & busy)
         if not chosen:
             raise BatchStateError(
-                f"None of the {len(set(ids))} ids is left to send: unfinished batches hold them and send them."
+                f"None of the {len(set(ids))} ids is left to send: unfinished batches (`ccs-dacs batch list`) hold "
+                "them and send them; one that is stopped waits for an operator to resume or abort it."
             )
         key = SyncBatch(Mode.RESYNC, highest_number(db, Mode.RESYNC) + 1)
         create_chosen(db, key, codes=incremental_codes(), first=site.settings.first_batch_numbers)

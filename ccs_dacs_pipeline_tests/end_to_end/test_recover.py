@@ -17,6 +17,7 @@ from ccs_dacs_pipeline.cli.console import Problem
 from ccs_dacs_pipeline.folders import LocalFolder
 from ccs_dacs_pipeline.ledger.acknowledgements import Acknowledgement, store
 from ccs_dacs_pipeline.ledger.schema import metadata, sent
+from ccs_dacs_pipeline.partitions import shards_of
 from ccs_dacs_pipeline.sync import start
 from ccs_dacs_pipeline.sync.claim import claim
 from ccs_dacs_pipeline_tests import steps, workers
@@ -209,6 +210,31 @@ def test_while_a_snapshot_holds_the_gate_it_says_what_to_do(make_world):
         recover(world)
     world.worker.abort("initial-1", wait=5)
     assert recover(world)["batches"] == ["delta-2"]
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["nothing published", "a file published"])
+def test_sources_of_every_shard_are_restored_where_the_extract_folder_is_lost(world, monkeypatch, published):
+    with steps.quick_site(world.settings) as site:
+        start.start_snapshot(site, 1, 3)
+        for shard in shards_of(1, 3):
+            with steps.held(site, str(shard)) as lease:
+                steps.to_files(site, shard, lease)
+        if published:
+            with monkeypatch.context() as dying:
+                dying.setattr("ccs_dacs_pipeline.sync.publish.take_away", die)
+                with pytest.raises(KeyboardInterrupt):
+                    steps.initial(site)
+    for source in Path(world.settings.folder("extract")).iterdir():
+        source.unlink()
+        if source.name.startswith("C1-DMSIL"):
+            source.write_text("cut off")
+    world.initial()
+    assert list(Path(world.settings.folder("extract")).iterdir()) == []
+    world.assert_quiet()
+
+
+def die(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 class TestFramesAreLost:

@@ -359,6 +359,13 @@ class TestOperator:
         world.sync()
         world.assert_quiet()
 
+    def test_a_resync_of_what_a_stopped_batch_holds_says_that_it_goes_on_by_an_operator_alone(self, world):
+        self.break_interface(world)
+        with pytest.raises(Problem, match="30 of 30"):
+            world.worker.sync(wait=5)
+        with pytest.raises(BatchStateError, match=r"`ccs-dacs batch list`.*one that is stopped .* resume or abort"):
+            world.worker.resync("contact", [a_person(world)], wait=5)
+
     def test_a_snapshot_that_the_breaker_stopped_is_resumed_with_the_same_names(self, world):
         self.break_interface(world)
         with pytest.raises(Problem, match="ccs-dacs batch resume initial-1"):
