@@ -311,7 +311,7 @@ class Worker:
         """Says whether something can be picked that was pending when the pass began."""
         pending = [request for request in start.pending_requests(self.site) if request.created <= until]
         with self.site.ledger.read() as db:
-            waiting = requests.open_requests(db)
+            waiting = requests.open_requests(db, [request.request_id for request in pending])
             fresh = (request for request in pending if request.request_id not in waiting)
             return bool(choose(fresh, limit=1, busy=requests.busy_entities(db)))
 
@@ -461,9 +461,9 @@ class Worker:
         with self._lane(ACKNOWLEDGEMENTS, wait):
             self._execute(DELIVER_ACKNOWLEDGEMENTS, None, {})
         with self.site.ledger.read() as db:
-            figures = report.status(db, self.site.settings.ack_timeout)
+            figures = report.acknowledgement_figures(db)
             left = report.answers_due(db)
-        return {"due": due, "stillDue": left, "acknowledgements": figures["acknowledgements"]}
+        return {"due": due, "stillDue": left, "acknowledgements": figures}
 
     def transfer(self, *, wait: float) -> dict[str, Any]:
         """One pass over the foreign files of the extract folder, which waits until those there stand still.

@@ -131,8 +131,10 @@ def _batch(row: Row[tuple[object, ...]]) -> Batch:
     )
 
 
+# The stages by name, not "none of the later ones": by those the index finds the few among all batches ever.
 UNFINISHED = sa.and_(
-    batches.c.stage.not_in([Stage.DELIVERED, Stage.SETTLED]), batches.c.aside.is_distinct_from(Aside.ABORTED)
+    batches.c.stage.in_([stage for stage in Stage if stage.rank < Stage.DELIVERED.rank]),
+    batches.c.aside.is_distinct_from(Aside.ABORTED),
 )
 
 
@@ -161,10 +163,14 @@ def owned(db: Connection, owner: str) -> list[Batch]:
     return listed(db, batches.c.owner == owner)
 
 
-def listed(db: Connection, *conditions: sa.ColumnElement[bool]) -> list[Batch]:
-    """Returns the batches under some conditions, oldest first, shards in order."""
+def listed(db: Connection, *conditions: sa.ColumnElement[bool], last: int | None = None) -> list[Batch]:
+    """Returns the batches under some conditions, oldest first, shards in order; all, or so many of the last."""
     order = (batches.c.created, batches.c.mode, batches.c.number, batches.c.shard)
-    return [_batch(row) for row in db.execute(sa.select(batches).where(*conditions).order_by(*order))]
+    found = sa.select(batches).where(*conditions)
+    if last is None:
+        return [_batch(row) for row in db.execute(found.order_by(*order))]
+    newest = db.execute(found.order_by(*(column.desc() for column in order)).limit(last)).all()
+    return [_batch(row) for row in reversed(newest)]
 
 
 def highest_number(db: Connection, mode: Mode) -> int:

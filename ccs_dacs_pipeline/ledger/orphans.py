@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ccs_dacs_pipeline.ledger.requests import Outcome
-from ccs_dacs_pipeline.ledger.schema import batch_entities, batches, orphans, quarantine, snapshots
+from ccs_dacs_pipeline.ledger.schema import ACTIVE, batch_entities, batches, orphans, quarantine, snapshots
 from ccs_dacs_pipeline.ledger.store import insert_missing
 from ccs_dacs_pipeline.partitions import Mode
 
@@ -97,7 +97,7 @@ def ready(db: Connection, limit: int) -> list[tuple[str, str]]:
     busy = sa.exists().where(
         batch_entities.c.entity == orphans.c.entity,
         batch_entities.c.entity_id == orphans.c.entity_id,
-        batch_entities.c.active,
+        ACTIVE,
     )
     columns = (orphans.c.entity, orphans.c.entity_id)
     found = sa.select(*columns).where(orphans.c.due, ~waits, ~busy).distinct().order_by(*columns).limit(limit)

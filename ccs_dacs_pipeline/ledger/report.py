@@ -24,12 +24,13 @@ from ccs_dacs_pipeline.ledger.store import now
 from ccs_dacs_pipeline.partitions import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import timedelta
 
     from sqlalchemy.engine import Connection
 
 _SHOWN_SETTLED = 50
+_AT_ONCE = 500
 _AWAITING = "awaiting"
 # How a written row can end; anything else breaks the last control equation.
 _ENDS_OF_WRITTEN = (
@@ -40,6 +41,10 @@ _ENDS_OF_WRITTEN = (
     Settlement.ON_DELIVERY,
 )
 _LEFT_OUT = (Outcome.QUARANTINED, Outcome.NOT_ELIGIBLE, Outcome.GONE)
+_ENDED = sa.or_(
+    sa.and_(batches.c.stage == Stage.SETTLED, batches.c.aside.is_(None)),
+    batches.c.aside.is_not_distinct_from(Aside.ABORTED),
+)
 _SEALED = (Stage.SEALED, Stage.PUBLISHING, Stage.DELIVERED, Stage.SETTLED)
 
 
@@ -59,42 +64,71 @@ class Equation:
 
 def equations(db: Connection, batch: Batch) -> list[Equation]:
     """Returns the control equations of a batch that was sealed once; an aborted one keeps those of its requests."""
+    ((_, found),) = _equations_of_each(db, [batch])
+    return found
+
+
+def _equations_of_each(db: Connection, found: Sequence[Batch]) -> Iterator[tuple[Batch, list[Equation]]]:
+    """Yields batches with their control equations; asks for the figures of many batches at once."""
+    for some in _in_chunks(found):
+        sums = _sums(db, some)
+        for batch in some:
+            yield batch, _equations(batch, sums[str(batch.key)])
+
+
+def _in_chunks(found: Sequence[Batch]) -> Iterator[Sequence[Batch]]:
+    return (found[start : start + _AT_ONCE] for start in range(0, len(found), _AT_ONCE))
+
+
+def _equations(batch: Batch, sums: Mapping[str, int]) -> list[Equation]:
     aborted = batch.aside is Aside.ABORTED
     found: list[Equation] = []
     if not (batch.rows_fixed or aborted):
         return found
     if batch.key.mode is Mode.DELTA:
-        found.append(_claimed(db, batch))
+        found.append(Equation("claimed", sums["claimed"], sums["decided"]))
     if aborted:
         return found
-    sums = _tally_sums(db, batch)
     found.append(Equation("fetched", sums["fetched"], sums["written"] + sums["quarantined"] + sums["not_eligible"]))
-    in_files = sa.select(sa.func.coalesce(sa.func.sum(files.c.rows), 0)).where(
-        files.c.batch == str(batch.key), files.c.rerun == batch.rerun
-    )
     if batch.reached(Stage.SEALED):
-        found.append(Equation("rows in files", int(db.execute(in_files).scalar_one()), sums["written"]))
+        found.append(Equation("rows in files", sums["in files"], sums["written"]))
     if batch.key.mode is Mode.DELTA:
-        ended = sum(settlements(db, batch).get(end, 0) for end in _ENDS_OF_WRITTEN)
-        found.append(Equation("written", sums["written"], ended))
+        found.append(Equation("written", sums["written"], sums["ended"]))
     return found
 
 
-def _claimed(db: Connection, batch: Batch) -> Equation:
-    mine = sa.select(sa.func.count()).where(requests.c.batch == str(batch.key))
-    claimed = db.execute(mine.where(requests.c.attempts > 0)).scalar_one()
-    decided = db.execute(mine.where(requests.c.outcome.in_(Outcome))).scalar_one()
-    return Equation("claimed", claimed, decided)
-
-
-def _tally_sums(db: Connection, batch: Batch) -> Counter[str]:
-    sums: Counter[str] = Counter()
-    for row in db.execute(sa.select(tallies).where(tallies.c.batch == str(batch.key))):
-        sums["fetched"] += row.fetched
-        sums["written"] += row.written or 0
-        sums["quarantined"] += sum((row.quarantined or {}).values())
-        sums["not_eligible"] += sum((row.not_eligible or {}).values())
+def _sums(db: Connection, some: Sequence[Batch]) -> dict[str, Counter[str]]:
+    """Returns what the equations of some batches are made of, by batch."""
+    sums: dict[str, Counter[str]] = defaultdict(Counter)
+    keys = [str(batch.key) for batch in some]
+    _add_requests(db, keys, sums)
+    _add_tallies(db, keys, sums)
+    reruns = {str(batch.key): batch.rerun for batch in some}
+    in_files = sa.select(files.c.batch, files.c.rerun, sa.func.sum(files.c.rows)).where(files.c.batch.in_(keys))
+    for key, rerun, number in db.execute(in_files.group_by(files.c.batch, files.c.rerun)):
+        if rerun == reruns[key]:
+            sums[key]["in files"] += int(number)
     return sums
+
+
+def _add_requests(db: Connection, keys: Sequence[str], sums: Mapping[str, Counter[str]]) -> None:
+    tried = requests.c.attempts > 0
+    by = (requests.c.batch, tried, requests.c.outcome, requests.c.settlement)
+    counted = sa.select(*by, sa.func.count()).where(requests.c.batch.in_(keys))
+    for key, is_tried, outcome, settlement, number in db.execute(counted.group_by(*by)):
+        sums[key]["claimed"] += number if is_tried else 0
+        sums[key]["decided"] += number if outcome in set(Outcome) else 0
+        if outcome == Outcome.WRITTEN and (settlement or _AWAITING) in _ENDS_OF_WRITTEN:
+            sums[key]["ended"] += number
+
+
+def _add_tallies(db: Connection, keys: Sequence[str], sums: Mapping[str, Counter[str]]) -> None:
+    for row in db.execute(sa.select(tallies).where(tallies.c.batch.in_(keys))):
+        mine = sums[row.batch]
+        mine["fetched"] += row.fetched
+        mine["written"] += row.written or 0
+        mine["quarantined"] += sum((row.quarantined or {}).values())
+        mine["not_eligible"] += sum((row.not_eligible or {}).values())
 
 
 def outcomes(db: Connection, batch: Batch) -> dict[str, int]:
@@ -122,7 +156,7 @@ def settlements(db: Connection, batch: Batch) -> dict[str, int]:
 def reconcile(db: Connection, entities: Iterable[str]) -> dict[str, Any]:
     """Returns the reconciliation report as interface.md has it."""
     judged = listed(db)
-    by_batch = [(batch, equations(db, batch)) for batch in judged]
+    by_batch = list(_equations_of_each(db, judged))
     lines = [_entity_line(db, entity) for entity in entities]
     return {
         "holds": all(one.holds for _, found in by_batch for one in found) and not any(e["difference"] for e in lines),
@@ -177,11 +211,12 @@ def batch_lines(db: Connection, found: Sequence[Batch]) -> list[dict[str, Any]]:
     """Returns batches as the reports show them, with the rows and names of their files."""
     names: dict[str, list[str]] = defaultdict(list)
     rows: Counter[str] = Counter()
-    present = {(str(batch.key), batch.rerun) for batch in found}
-    for file in db.execute(sa.select(files).order_by(files.c.name)):
-        if (file.batch, file.rerun) in present:
-            names[file.batch].append(file.name)
-            rows[file.batch] += file.rows
+    for some in _in_chunks(found):
+        reruns = {str(batch.key): batch.rerun for batch in some}
+        for file in db.execute(sa.select(files).where(files.c.batch.in_(reruns)).order_by(files.c.name)):
+            if file.rerun == reruns[file.batch]:
+                names[file.batch].append(file.name)
+                rows[file.batch] += file.rows
     return [
         {
             "key": str(batch.key),
@@ -200,14 +235,12 @@ def batch_lines(db: Connection, found: Sequence[Batch]) -> list[dict[str, Any]]:
 def status(db: Connection, ack_timeout: timedelta) -> dict[str, Any]:
     """Returns the status report as interface.md has it: unsettled batches, and the last ones that are settled."""
     holder = gate_holder(db)
-    every = listed(db)
-    ended = [batch for batch in every if batch.state in (Stage.SETTLED, Aside.ABORTED)]
-    older = {batch.key for batch in ended[:-_SHOWN_SETTLED]}
+    shown = [*listed(db, ~_ENDED), *listed(db, _ENDED, last=_SHOWN_SETTLED)]
     return {
         "gate": {"open": holder is None, "heldBy": None if holder is None else f"initial-{holder}"},
-        "batches": batch_lines(db, [batch for batch in every if batch.key not in older]),
+        "batches": batch_lines(db, sorted(shown, key=lambda batch: (batch.created, batch.key))),
         "requests": _request_states(db),
-        "acknowledgements": _acknowledgement_figures(db),
+        "acknowledgements": acknowledgement_figures(db),
         "overdue": overdue(db, ack_timeout),
         "suspect": _suspect(db),
         "refused": _refused(db),
@@ -226,7 +259,8 @@ def _request_states(db: Connection) -> dict[str, int]:
     return dict(db.execute(sa.select(state, sa.func.count()).group_by(state)).all())
 
 
-def _acknowledgement_figures(db: Connection) -> dict[str, int]:
+def acknowledgement_figures(db: Connection) -> dict[str, int]:
+    """Returns how many acknowledgements are stored, and what became of them."""
     table = acknowledgements
     by_state: dict[str, int] = dict(db.execute(sa.select(table.c.state, sa.func.count()).group_by(table.c.state)).all())
     return {

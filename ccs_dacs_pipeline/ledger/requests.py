@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ccs_dacs_pipeline.ledger.life import Aside, Stage, advance
-from ccs_dacs_pipeline.ledger.schema import Moment, acknowledgements, batch_entities, batches, refused, requests, sent
+from ccs_dacs_pipeline.ledger.schema import (
+    ACTIVE,
+    Moment,
+    acknowledgements,
+    batch_entities,
+    batches,
+    refused,
+    requests,
+    sent,
+)
 from ccs_dacs_pipeline.ledger.store import note, now, upsert
 
 if TYPE_CHECKING:
@@ -61,6 +70,7 @@ class Source(StrEnum):
 AWAITING, SYNCHRONIZED, DISCARDED = "AWAITINGACK", "SYNCHRONIZED", "DISCARDED"
 _SENT = (AWAITING, SYNCHRONIZED)
 _TAKEN_AT_ONCE = 5000
+_IDS_AT_ONCE = 1000
 _reopened = requests.alias("reopened")
 ANSWERABLE = sa.and_(
     sa.or_(
@@ -127,7 +137,7 @@ class Due:
 
 def busy_entities(db: Connection) -> set[tuple[str, str]]:
     """Returns the entities of batches that are neither delivered nor aborted."""
-    active = sa.select(batch_entities.c.entity, batch_entities.c.entity_id).where(batch_entities.c.active)
+    active = sa.select(batch_entities.c.entity, batch_entities.c.entity_id).where(ACTIVE)
     return {(entity, entity_id) for entity, entity_id in db.execute(active)}
 
 
@@ -140,13 +150,17 @@ _unanswered = sa.and_(requests.c.settlement.is_(None), requests.c.answer_source.
 """A delivered request that waits for its acknowledgement."""
 
 
-def open_requests(db: Connection) -> set[str]:
-    """Returns the ids of requests that a batch holds and that are not final, but for those that wait for an answer.
+def open_requests(db: Connection, ids: Sequence[str]) -> set[str]:
+    """Returns those of some requests that a batch holds and that are not final, but for those that wait for an answer.
 
     Whoever finds one of the latter pending in CCS sees a request that CCS has begun anew: it is a new change.
     """
-    held = sa.select(requests.c.request_id).where(requests.c.settlement.is_(None), ~_unanswered)
-    return set(db.execute(held).scalars())
+    found = set[str]()
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        mine = requests.c.request_id.in_(ids[start : start + _IDS_AT_ONCE])
+        held = sa.select(requests.c.request_id).where(mine, requests.c.settlement.is_(None), ~_unanswered)
+        found.update(db.execute(held).scalars())
+    return found
 
 
 def held(db: Connection) -> set[str]:

@@ -102,6 +102,8 @@ batches = sa.Table(
     sa.Column("delivered", Moment),
 )
 sa.Index("ix_batches_owner", batches.c.owner)
+sa.Index("ix_batches_mode_number", batches.c.mode, batches.c.number)
+sa.Index("ix_batches_stage", batches.c.stage)
 
 file_numbers = sa.Table(
     "file_numbers",
@@ -140,6 +142,9 @@ sa.Index(
     postgresql_where=requests.c.settlement.is_(None),
 )
 sa.Index("ix_requests_batch", requests.c.batch, requests.c.entity, requests.c.entity_id)
+# Few among all that are open: each tick of a sensor counts them, each pass takes them in this order.
+_ANSWER_DUE = requests.c.settlement.is_(None) & requests.c.answer_source.is_not(None)
+sa.Index("ix_requests_due", requests.c.request_id, sqlite_where=_ANSWER_DUE, postgresql_where=_ANSWER_DUE)
 
 # Requests that CCS would not claim and that were let go: left alone until CCS puts them into a state anew.
 refused = sa.Table(
@@ -174,6 +179,8 @@ sa.Index(
     sqlite_where=batch_entities.c.active,
     postgresql_where=batch_entities.c.active,
 )
+# As the index has it: for SQLite, SQLAlchemy makes `active = 1` of the column, and the partial index is not used.
+ACTIVE = sa.text("batch_entities.active")
 
 sent = sa.Table(
     "sent",

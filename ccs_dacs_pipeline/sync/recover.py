@@ -107,7 +107,7 @@ def look(site: Site, partitions: Iterable[str]) -> Found:
     """
     uploaded, sources = site.upload.names(), site.extract.names()
     with site.ledger.read() as db:
-        was_empty = not life.listed(db)
+        was_empty = not life.listed(db, last=1)
         known_files = life.file_names(db)
         held = requests.held(db)
     manifests = [name for name in uploaded if _MANIFEST.fullmatch(name)]

@@ -182,7 +182,7 @@ def _start_delta(site: Site, key: SyncBatch, lease: Lease) -> Nothing | None:
             left_alone = {one.request_id for one in found if _is_refused(one.request_id, one.state_time, refusals)}
             requests.forget_refusals(db, refusals.keys() - left_alone)
             pending = [one for one in found if one.request_id not in left_alone]
-            waiting = requests.open_requests(db)
+            waiting = requests.open_requests(db, [request.request_id for request in pending])
             fresh = [request for request in pending if request.request_id not in waiting]
             chosen = choose(fresh, limit=site.settings.delta_max_requests, busy=requests.busy_entities(db))
             if not chosen:
