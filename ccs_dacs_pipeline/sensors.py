@@ -78,7 +78,7 @@ class View:
         pending: pending requests in CCS.
         blocked: pending requests that the last pick found to be waiting for unfinished batches.
         highest: the highest delta number that was begun.
-        highest_resync: the same of resyncs.
+        highest_resync: the same of resyncs, where there are children.
         children: entities to be sent again, since their parents are delivered by now.
         trouble: why CCS could not be asked.
     """
@@ -284,6 +284,7 @@ def _view(context: dg.SensorEvaluationContext, site: Site) -> View:
         pull_in(db, site.settings.lease_seconds)
     with site.ledger.read() as db:
         lane_held = held_by_other(db, INCREMENTAL, grace=grace)
+        children = len(orphans.ready(db, 1))
         return View(
             now=datetime.now(UTC),
             gate=gate_holder(db),
@@ -293,9 +294,12 @@ def _view(context: dg.SensorEvaluationContext, site: Site) -> View:
             snapshot_active=held_by_other(db, SNAPSHOTS, grace=grace),
             pending=pending,
             blocked=marked(db, BLOCKED) or 0,
-            highest=max(highest_number(db, Mode.DELTA), highest_begun(context.instance, Mode.DELTA)),
-            highest_resync=max(highest_number(db, Mode.RESYNC), highest_begun(context.instance, Mode.RESYNC)),
-            children=len(orphans.ready(db, 1)),
+            highest=highest_begun(context.instance, Mode.DELTA, highest_number(db, Mode.DELTA)),
+            # Where no resync ever was the look goes through all partitions.
+            highest_resync=highest_begun(context.instance, Mode.RESYNC, highest_number(db, Mode.RESYNC))
+            if children
+            else 0,
+            children=children,
             trouble=trouble,
         )
 

@@ -11,10 +11,11 @@ from ccs_dacs_pipeline.entities import ENTITIES
 from ccs_dacs_pipeline.ledger.life import BatchStateError, find, highest_number
 from ccs_dacs_pipeline.ledger.report import outcomes
 from ccs_dacs_pipeline.ledger.requests import claims
-from ccs_dacs_pipeline.partitions import KeyRefusedError, Mode, SyncBatch
+from ccs_dacs_pipeline.partitions import SYNC_BATCH, KeyRefusedError, Mode, SyncBatch
 from ccs_dacs_pipeline.sync.start import Nothing, begin
 
 KEY = dg.AssetKey(["ccs", "sync_batch"])
+_PAGE = 1000
 
 
 def sync_batch_asset() -> dg.AssetsDefinition:
@@ -55,20 +56,51 @@ def sync_batch_asset() -> dg.AssetsDefinition:
     return sync_batch
 
 
-def highest_begun(instance: dg.DagsterInstance, mode: Mode) -> int:
-    """Returns the highest number of the batches of a mode that Dagster has seen begun, 0 when there is none.
+def highest_begun(instance: dg.DagsterInstance, mode: Mode, known: int) -> int:
+    """Returns the highest number of the batches of a mode that the ledger knows or Dagster has seen begun.
 
-    They count beside the ledger's, which may be lost. A partition that was only named, by hand, does not.
+    What Dagster has seen counts beside the ledger, which may be lost; a partition that was only named, by hand, does
+    not. Dagster is asked only about numbers above the ledger's: to read all that ever were takes seconds.
+
+    Args:
+        instance: Dagster's instance.
+        mode: what the batches are for.
+        known: the highest number in the ledger.
     """
-    numbers = [0]
-    for key in instance.get_materialized_partitions(KEY):
-        try:
-            batch = SyncBatch.parse(key)
-        except KeyRefusedError:
-            continue
-        if batch.mode is mode:
-            numbers.append(batch.number)
-    return max(numbers)
+    above = sorted(_above(instance, mode, known), reverse=True)
+    for start in range(0, len(above), _PAGE):
+        asked = above[start : start + _PAGE]
+        seen = instance.get_latest_storage_id_by_partition(
+            KEY, dg.DagsterEventType.ASSET_MATERIALIZATION, {str(batch) for batch in asked}
+        )
+        if seen:
+            return max(batch.number for batch in asked if str(batch) in seen)
+    return known
+
+
+def _above(instance: dg.DagsterInstance, mode: Mode, known: int) -> Iterator[SyncBatch]:
+    """Yields the batches of a mode that have a partition and a number above the ledger's.
+
+    The newest partitions come first, and the numbers of a mode go up: a whole page of lower ones ends the look.
+    """
+    cursor, has_more = None, True
+    while has_more:
+        page = instance.get_paginated_dynamic_partitions(SYNC_BATCH, limit=_PAGE, ascending=False, cursor=cursor)
+        cursor, has_more = page.cursor, page.has_more
+        found = [batch for key in page.results if (batch := _of_mode(key, mode)) is not None]
+        above = [batch for batch in found if batch.number > known]
+        yield from above
+        if found and not above:
+            return
+
+
+def _of_mode(key: str, mode: Mode) -> SyncBatch | None:
+    """Reads a key; None where it names no batch of the mode."""
+    try:
+        batch = SyncBatch.parse(key)
+    except KeyRefusedError:
+        return None
+    return batch if batch.mode is mode else None
 
 
 def _refuse_unless_next(work: Work, instance: dg.DagsterInstance) -> None:
@@ -82,7 +114,7 @@ def _refuse_unless_next(work: Work, instance: dg.DagsterInstance) -> None:
         highest = highest_number(db, mode)  # first, since another shard's run may begin the snapshot in between
         if find(db, work.key) is not None:
             return
-    next_number = max(highest, highest_begun(instance, mode)) + 1
+    next_number = highest_begun(instance, mode, highest) + 1
     # From the ledger's own next number on: the commands go by that alone, also when Dagster has seen higher ones.
     if highest < number <= next_number:
         return

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from starlette.responses import PlainTextResponse
 
+from ccs_dacs_pipeline.assets.batch import KEY, highest_begun
 from ccs_dacs_pipeline.cli.console import Problem
 from ccs_dacs_pipeline.definitions import build_defs
 from ccs_dacs_pipeline.folders import LocalFolder
@@ -18,11 +19,13 @@ from ccs_dacs_pipeline.ledger import orphans
 from ccs_dacs_pipeline.ledger.leases import INCREMENTAL, TRANSFERS
 from ccs_dacs_pipeline.ledger.schema import batches
 from ccs_dacs_pipeline.ledger.schema import orphans as orphan_rows
-from ccs_dacs_pipeline.partitions import SYNC_BATCH, SyncBatch
+from ccs_dacs_pipeline.partitions import SYNC_BATCH, Mode, SyncBatch
 from ccs_dacs_pipeline_tests.end_to_end.test_recover import lose_ledger
 from ccs_dacs_pipeline_tests.folders.files import put
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.types import ASGIApp
 
 PENDING, STORED, FOREIGN = "pending_sync_requests", "stored_acknowledgements", "foreign_files"
@@ -160,6 +163,35 @@ class TestNumbers:
         job = definitions(world).resolve_job_def(INCREMENTAL_SYNC)
         job.execute_in_process(instance=world.instance, partition_key="delta-2", raise_on_error=False)
         assert [line["key"] for line in world.status()["batches"]] == ["delta-2"]
+
+    @pytest.mark.parametrize(
+        ("known", "pages", "asked_about"),
+        [(2500, 1, []), (2499, 2, [{"delta-2500"}]), (0, 3, [{f"delta-{number}" for number in range(1501, 2501)}])],
+        ids=["all known", "an older copy", "a lost ledger"],
+    )
+    def test_dagster_is_asked_about_no_batch_that_the_ledger_knows(self, known, pages, asked_about):
+        """All that ever were begun would be read again at every tick."""
+        looks: list[str] = []
+        asked: list[set[str]] = []
+
+        def note(_db: object, _cursor: object, text: str, values: Sequence[object], *_: object) -> None:
+            if "FROM dynamic_partitions" in text:
+                looks.append(text)
+            if "FROM event_logs" in text:
+                asked.append({one for one in values if isinstance(one, str) and one.startswith("delta-")})
+
+        with dg.DagsterInstance.ephemeral() as instance:
+            instance.add_dynamic_partitions(SYNC_BATCH, [f"delta-{number}" for number in range(1, 2501)])
+            for number in (1, 2498, 2500):
+                instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition=f"delta-{number}"))
+            sa.event.listen(sa.Engine, "before_cursor_execute", note)
+            try:
+                assert highest_begun(instance, Mode.DELTA, known) == 2500
+            finally:
+                sa.event.remove(sa.Engine, "before_cursor_execute", note)
+        assert asked == asked_about
+        assert len(looks) == pages
+        assert all("LIMIT" in text for text in looks)
 
 
 def test_children_of_a_delivered_parent_are_asked_for(world):
