@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -140,11 +141,14 @@ def _explained() -> Iterator[None]:
 
 
 def _make_private(_: object, __: object, arguments: list[str], ___: object) -> None:
-    """Makes a new file of SQLite, which gives those beside it the same mode."""
+    """Makes a new file of SQLite, which gives those beside it the same mode.
+
+    Without a descriptor of our own: to close one would end all locks that this process holds on the file.
+    """
     if not Path(arguments[0]).is_absolute():  # in memory, or a URI
         return
-    with suppress(OSError):  # connecting tells
-        os.close(os.open(arguments[0], os.O_RDONLY | os.O_CREAT, _FILE_MODE))
+    with suppress(OSError):  # it is there, or connecting tells
+        os.mknod(arguments[0], _FILE_MODE | stat.S_IFREG)
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:  # noqa: ANN401 - the driver's own connection

@@ -180,8 +180,8 @@ def test_a_renewal_begins_the_term_anew(ledger: Ledger):
 
 
 def test_a_kept_lease_outlasts_its_term(ledger: Ledger):
-    lease = take(ledger, "run-1", term=0.3)
-    end = expires(ledger) + 0.3
+    lease = take(ledger, "run-1", term=1.5)
+    end = expires(ledger) + 1.5
     with lease.kept():
         deadline = time.monotonic() + 10
         while expires(ledger) < end:

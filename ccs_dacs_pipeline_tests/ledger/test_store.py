@@ -1,6 +1,8 @@
 """Opening the ledger (interface.md, Settings)."""
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,20 @@ def test_a_sqlite_ledger_is_nothing_for_others_whatever_the_umask(tmp_path: Path
         ledger.migrate()
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == dict.fromkeys(("ledger.db", "ledger.db-wal", "ledger.db-shm"), mode)
+
+
+def test_a_second_connection_leaves_the_locks_of_the_first(tmp_path: Path):
+    """Those of this process: the system ends them all when it closes any descriptor of the file."""
+    path = tmp_path / "ledger.db"
+    # Leaving the write-ahead log is for him who is alone with the file.
+    script = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('PRAGMA journal_mode = DELETE')"
+    with Ledger(f"sqlite:///{path}") as first, Ledger(f"sqlite:///{path}") as second:
+        first.migrate()
+        with first.read(), second.read():
+            other = subprocess.run(
+                [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False
+            )
+    assert "database is locked" in other.stderr
 
 
 def test_a_ledger_in_memory_makes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
