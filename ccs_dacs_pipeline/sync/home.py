@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 # Its types would be a package of their own, for one call.
-import yaml  # type: ignore[import-untyped]
+import yaml  # type: ignore[import-untyped] # its types are a package of their own, for one call
 
 FILE = "dagster.yaml"
 _LIMITS = "tag_concurrency_limits"
