@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-import uvicorn
 
 from ccs_dacs_pipeline.dacs.inbox import BearerCaller, inbox
+from ccs_dacs_pipeline.dacs.inbox_server import inbox_server
 from ccs_dacs_pipeline_tests import steps
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def _sync(site: steps.Site, holder: str = "") -> None:
 
 def _inbox(site: steps.Site, port: int) -> None:
     application = inbox(site.ledger, BearerCaller(TOKEN), max_bytes=10**7)
-    uvicorn.Server(uvicorn.Config(application, port=port, log_config=None)).run()
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        inbox_server(application).run(sockets=[listener])
 
 
 WORKS: dict[str, Callable[..., None]] = {
